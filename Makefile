@@ -1,0 +1,45 @@
+# Two commands matter: `make quickstart` and `make test`. Both set up all they need on a machine with Python and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: quickstart test lint types layers schemas bench clean
+
+quickstart: $(VENV)/.local
+	$(BIN)/reconcile validate
+	$(BIN)/reconcile local quickstart
+	$(BIN)/reconcile plan quickstart
+	$(BIN)/reconcile apply quickstart --until-done --yes
+
+test: $(VENV)/.dev lint types layers
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+schemas: $(VENV)/.dev
+	$(BIN)/reconcile schema --write schemas
+
+bench: $(VENV)/.dev
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+$(VENV)/.local: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.local
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .local build dist

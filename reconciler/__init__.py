@@ -1,0 +1,1 @@
+"""The CPT reconciler: continual pre-training stages as manifests, reconciled with a PBS cluster."""

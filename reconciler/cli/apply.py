@@ -1,0 +1,132 @@
+"""`reconcile apply`: carry out the plan, once or until every stage is done."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from reconciler import loop
+from reconciler.cli import machine
+from reconciler.cli.human import plan as plan_view
+from reconciler.cli.human import status as status_view
+from reconciler.cli.human.live import LiveView, PlainView, View
+from reconciler.cli.opening import Opened, connect, fail, manifests_option, open_campaign
+from reconciler.cli.screen import screen
+from reconciler.cluster.ports import ClusterError, Transport
+from reconciler.cluster.process import SystemClock
+from reconciler.model.status import Phase
+
+
+@click.command()
+@click.argument("what", required=False, metavar="[CAMPAIGN | FILE]")
+@manifests_option
+@click.option("--until-done", is_flag=True, help="Go on, pass after pass, until every stage is done or held.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--allow-dirty", is_flag=True, help="Apply manifests that are not committed; recorded as such.")
+@click.option("--retry", multiple=True, metavar="STAGE", help="Lift this stage's operational hold (repeatable).")
+def apply(
+    what: str | None, paths: tuple[Path, ...], until_done: bool, yes: bool, allow_dirty: bool, retry: tuple[str, ...]
+) -> int:
+    """Carry out the plan: prepare lists, submit jobs, convert checkpoints, evaluate, judge.
+
+    With a FILE that `plan -o` saved, carries out exactly that plan, or says what changed since and stops. Any
+    instant is a safe one to interrupt: what runs on the cluster goes on, and the next apply takes it up.
+    """
+    saved = _read(Path(what)) if what is not None and Path(what).is_file() else None
+    campaign = what if saved is None else _campaign_of(saved)
+    opened = open_campaign(paths, campaign, retry)
+    if opened.revision.loose and not allow_dirty:
+        listed = "".join(f"\n      {name}" for name in opened.revision.loose)
+        fail(
+            f"these manifests are not in commit {opened.revision.short}, so nothing could say later what ran:{listed}",
+            "git add manifests && git commit      (or: reconcile apply --allow-dirty)",
+        )
+    try:
+        return _apply(opened, saved, until_done=until_done, yes=yes)
+    except ClusterError as error:
+        fail(str(error), error.fix)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{path} is not a plan that `reconcile plan -o FILE` wrote: {error}")
+
+
+def _campaign_of(saved: str) -> str:
+    try:
+        return machine.saved_plan(saved)[0]
+    except machine.NotAPlan as error:
+        fail(str(error))
+
+
+def _apply(opened: Opened, saved: str | None, *, until_done: bool, yes: bool) -> int:
+    console = screen()
+    link, desired = connect(opened), opened.desired
+    seen = loop.look(desired, link)
+    if saved is not None:
+        _same_or_stop(saved, seen)
+    if seen.plan.refusals or (loop.settled(seen) and not until_done) or seen.plan.done:
+        console.print(plan_view.render(seen.plan) if not seen.plan.done else plan_view.summary(seen.plan))
+        return _status_of(seen)
+    if saved is None and not yes:
+        console.print(plan_view.render(seen.plan))
+        if not sys.stdin.isatty():
+            fail("standard input is no terminal to ask on", "reconcile apply --yes")
+        click.confirm("Carry this out?", abort=True)
+    if not until_done:
+        done = loop.act(desired, link, seen)
+        for outcome in done.outcomes:
+            console.print(plan_view.outcome(outcome))
+        if done.unknown:
+            fail(done.unknown, "reconcile status")
+        console.print("The cluster goes on by itself. Next:\n\n    reconcile apply --until-done\n")
+        return 0
+    return _until_done(opened, console, link)
+
+
+def _until_done(opened: Opened, console: Console, link: Transport) -> int:
+    clock = SystemClock()
+    began = clock.now_s()
+    view: View = LiveView(console) if console.is_terminal else PlainView(console)
+    last: loop.Look | None = None
+    try:
+        with view:
+            for done in loop.passes(opened.desired, link, clock, view.show):
+                last = done.look
+    except KeyboardInterrupt:
+        click.echo(
+            "\nInterrupted. Jobs on the cluster go on; to go on from here:\n\n    reconcile apply --until-done\n",
+            err=True,
+        )
+        return 130
+    assert last is not None  # noqa: S101  # `passes` yields at least once
+    for part in plan_view.refusals(last.plan.refusals):
+        console.print(part)
+    console.print(status_view.closing(last.plan, opened.desired.site.workspace, clock.now_s() - began))
+    return _status_of(last)
+
+
+def _same_or_stop(saved: str, seen: loop.Look) -> None:
+    """The reviewed plan is the applied plan: anything else stops here, with what changed."""
+    _, digest, before = machine.saved_plan(saved)
+    if digest == seen.plan.digest:
+        return
+    now = machine.told(seen.plan)
+    lines = [f"  - {key}: {text}" for key, text in before.items() if now.get(key) != text]
+    lines += [f"  + {key}: {text}" for key, text in now.items() if before.get(key) != text]
+    changed = "\n".join(lines) or "  (the scripts or files of an action)"
+    fail(f"the saved plan no longer holds; since then:\n{changed}", "reconcile plan -o FILE")
+
+
+def _status_of(seen: loop.Look) -> int:
+    if seen.plan.refusals or any(status.phase is Phase.HELD for status in seen.plan.stages):
+        for status in seen.plan.stages:
+            if status.phase is Phase.HELD:
+                click.echo(f"{status.stage} is held: {status.reason}: {status.message}", err=True)
+        return 1
+    return 0

@@ -1,0 +1,161 @@
+"""A plan as a person reads it: what is, what will happen and why, what it costs, what is in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from reconciler.cli.drawing import sparkline, weight
+from reconciler.cluster.batch import Outcome
+from reconciler.model.plan import Action, ActionKey, Change, LegForecast, Plan, StageForecast
+from reconciler.model.quantities import approximate_tokens, counted, format_tokens
+from reconciler.model.status import Phase, StageStatus
+
+PHASE_STYLE = {
+    Phase.DONE: "green",
+    Phase.TRAINING: "cyan",
+    Phase.PREPARING: "cyan",
+    Phase.EVALUATING: "cyan",
+    Phase.WAITING: "dim",
+    Phase.HELD: "yellow",
+}
+RUNG_MARK = {
+    "passed": Text("✓", "green"),
+    "failed": Text("✗", "red"),
+    "running": Text("▸", "cyan"),
+    "untried": Text("·", "dim"),
+    "skipped": Text("-", "dim"),
+}
+
+
+def render(plan: Plan) -> RenderableType:
+    """The whole plan."""
+    forecasts = {forecast.stage: forecast for forecast in plan.forecasts}
+    parts: list[RenderableType] = [header(plan), Text()]
+    for status in plan.stages:
+        parts += [*_stage(status, forecasts.get(status.stage)), Text()]
+    parts += _changes(plan.changes)
+    parts += _next(plan.actions)
+    parts += refusals(plan.refusals)
+    parts.append(summary(plan))
+    return Group(*parts)
+
+
+def header(plan: Plan) -> Text:
+    """Campaign and revision in one line."""
+    dirty = " with uncommitted changes" if plan.dirty else ""
+    at = f" at commit {plan.revision[:9]}" if plan.revision else " before the first commit"
+    return Text.assemble(("Campaign ", "dim"), (plan.campaign, "bold"), (f"{at}{dirty}", "dim"))
+
+
+def summary(plan: Plan) -> Text:
+    """The last line: how much there is to do."""
+    if plan.refusals:
+        return Text("This plan cannot be applied.", "bold red")
+    if plan.done:
+        return Text("Nothing to do: all stages are done.", "bold green")
+    jobs = sum(action.job is not None for action in plan.actions)
+    files = len(plan.actions) - jobs
+    held = sum(status.phase is Phase.HELD for status in plan.stages)
+    waiting = sum(status.phase is Phase.WAITING for status in plan.stages)
+    done = sum(status.phase is Phase.DONE for status in plan.stages)
+    running = len(plan.stages) - held - waiting - done
+    stages = f"{done} done, {running} in work, {waiting} waiting, {held} held"
+    return Text(f"Plan: {jobs} to submit, {files} to write. Stages: {stages}.", "bold")
+
+
+def _stage(status: StageStatus, forecast: StageForecast | None) -> Iterator[RenderableType]:
+    style = PHASE_STYLE[status.phase]
+    tokens = f"{approximate_tokens(status.tokens_done)} of {format_tokens(status.tokens_budget)} tokens"
+    yield Text.assemble((status.stage, "bold"), "  ", (status.phase, style), "  ", (tokens, "dim"))
+    why = status.message if status.phase is Phase.DONE else f"{status.reason}: {status.message}"
+    yield Padding(Text(why, style if status.phase is Phase.HELD else ""), (0, 0, 0, 2), expand=False)
+    for rung in status.rungs:
+        if rung.outcome in ("failed", "skipped"):
+            line = Text.assemble(RUNG_MARK[rung.outcome], " ", rung.strategy, (f"  {rung.message}", "dim"))
+            yield Padding(line, (0, 0, 0, 2), expand=False)
+    if forecast is not None and status.phase is not Phase.DONE:
+        yield Padding(_forecast(forecast), (0, 0, 0, 2), expand=False)
+
+
+def _forecast(forecast: StageForecast) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    grid.add_row("strategy", forecast.strategy)
+    for index, leg in enumerate(forecast.legs):
+        prefix = f"leg {index} " if len(forecast.legs) > 1 else ""
+        for name, value in _leg(leg):
+            grid.add_row(prefix + name, value)
+    if forecast.node_hours is None:
+        grid.add_row("cost", "unknown until a job has measured the speed")
+    else:
+        jobs = f", about {counted(forecast.jobs, 'job')}" if forecast.jobs else ""
+        grid.add_row("cost", f"about {forecast.node_hours:.3g} node-hours{jobs}")
+    return grid
+
+
+def _leg(leg: LegForecast) -> Iterator[tuple[str, str]]:
+    terms = " + ".join(f"{text} {term}" for term, text in leg.terms.items())
+    shares = {symbol: weight(share) for symbol, share in leg.mixture.items()}
+    drawn = " + ".join(f"{text} {symbol}" for symbol, text in shares.items())
+    yield "weights", terms if shares == dict(leg.terms) else f"{terms}  =  {drawn}"
+    epochs = ", ".join(f"{symbol} {count:.2g}" for symbol, count in leg.epochs.items())
+    yield "tokens", f"{format_tokens(leg.tokens)} in {leg.iterations} iterations; epochs {epochs}"
+    yield "LR", f"{leg.lr}  {sparkline([rate for _, rate in leg.lr_curve], 24, floor=0)}"
+
+
+def _changes(changes: Sequence[Change]) -> Iterator[RenderableType]:
+    if not changes:
+        return
+    yield Text("Changed since the last apply", "bold")
+    for change in changes:
+        if not change.path:
+            sign, style = ("+", "green") if change.after == "new" else ("-", "red")
+            yield Text(f"  {sign} {change.stage}", style)
+            continue
+        when = "" if change.started else "  (not started)"
+        arrow = f"{change.stage}: {change.path}  {change.before} → {change.after}"
+        yield Text.assemble(("  ~ ", "yellow"), arrow, (when, "dim"))
+    yield Text()
+
+
+def _next(actions: Sequence[Action]) -> Iterator[RenderableType]:
+    if not actions:
+        return
+    yield Text("Next", "bold")
+    for action in actions:
+        what = Text.assemble(("  + ", "green"), (f"{action.key.stage}: ", "bold"), action.summary)
+        yield what.append(f"  [{action.reason}]", "dim")
+        if action.job is not None:
+            job = action.job
+            asks = f"{job.nodes} node{'s' if job.nodes > 1 else ''} in {job.queue}, script {job.script}"
+            yield Text(f"      {asks}", "dim")
+    yield Text()
+
+
+def refusals(told: Sequence[str]) -> Iterator[RenderableType]:
+    if not told:
+        return
+    yield Text("Refused", "bold red")
+    for refusal in told:
+        yield Padding(Text(refusal), (0, 0, 0, 2), expand=False)
+    yield Text()
+
+
+def outcome(done: Outcome) -> Text:
+    """What came of one action, in one line."""
+    key = ActionKey.parse(done.key)
+    stage = key.stage if key else done.key
+    mark, style = {"done": ("+", "green"), "adopted": ("+", "green"), "repeated": ("=", "dim")}.get(
+        done.kind, ("!", "yellow")
+    )
+    job = f" as job {done.job_id}" if done.job_id else ""
+    word = "" if done.kind == "done" else f" ({done.kind})"
+    what = key.kind if key else ""
+    told = f": {done.message}" if done.message else ""
+    return Text.assemble((f"{mark} ", style), (stage, "bold"), f": {what}{job}{word}{told}")

@@ -1,0 +1,81 @@
+"""Views for programs: the human views' values as versioned JSON. Fields may be added; none is renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from reconciler.model.plan import Plan
+
+FORMAT_VERSION: Final = "1.0"
+
+
+def plan_json(plan: Plan, scripts: Mapping[str, str]) -> str:
+    """A plan with its digest and the scripts that it would submit."""
+    body: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "digest": plan.digest,
+        "done": plan.done,
+        **asdict(plan),
+        "scripts": dict(scripts),
+    }
+    for action, value in zip(plan.actions, body["actions"], strict=True):
+        value["key"] = str(action.key)
+    return _sealed(json.loads(json.dumps(body, default=str)))
+
+
+def _sealed(body: dict[str, Any]) -> str:
+    """The text with a seal over all of it: what is carried out is what was read, so an edit must not go unnoticed."""
+    return json.dumps(body | {"seal": _seal(body)}, indent=2, sort_keys=True) + "\n"
+
+
+def _seal(body: dict[str, Any]) -> str:
+    text = json.dumps({key: body[key] for key in body if key != "seal"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def status_json(plan: Plan) -> str:
+    """Stages with phases, conditions, rungs and losses."""
+    body = {
+        "format_version": FORMAT_VERSION,
+        "campaign": plan.campaign,
+        "revision": plan.revision,
+        "dirty": plan.dirty,
+        "done": plan.done,
+        "stages": [asdict(status) for status in plan.stages],
+    }
+    return json.dumps(body, indent=2, sort_keys=True, default=str) + "\n"
+
+
+class NotAPlan(ValueError):
+    """A file that `plan -o` did not write, or a version of one that this program does not read."""
+
+
+def saved_plan(text: str) -> tuple[str, str, dict[str, str]]:
+    """(campaign, digest, facts and actions in words) of a saved plan.
+
+    Raises:
+        NotAPlan: not one, or of another major version.
+    """
+    try:
+        body = json.loads(text)
+        version, campaign, digest = str(body["format_version"]), str(body["campaign"]), str(body["digest"])
+        facts = {f"stage {name}": str(fact) for name, fact in dict(body["facts"]).items()}
+        actions = {f"action {action['key']}": str(action["summary"]) for action in body["actions"]}
+        sealed = body["seal"] == _seal(body)
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotAPlan("this is not a plan that `reconcile plan -o FILE` wrote") from error
+    if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
+        raise NotAPlan(f"the plan has format {version}; this version reads {FORMAT_VERSION}")
+    if not sealed:
+        raise NotAPlan("this plan was changed after it was saved; what it says is not what would be done")
+    return campaign, digest, facts | actions
+
+
+def told(plan: Plan) -> dict[str, str]:
+    """What `saved_plan` gives, of a plan in hand: to say what changed between the two."""
+    facts = {f"stage {name}": fact for name, fact in plan.facts.items()}
+    return facts | {f"action {action.key}": action.summary for action in plan.actions}

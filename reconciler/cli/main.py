@@ -1,0 +1,85 @@
+"""The command `reconcile`: arguments and exit statuses. Decisions are in the planner, effects in the adapters."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+COMMANDS = {
+    "validate": ("reconciler.cli.validate", "validate"),
+    "schema": ("reconciler.cli.validate", "schema"),
+    "plan": ("reconciler.cli.plan", "plan"),
+    "apply": ("reconciler.cli.apply", "apply"),
+    "status": ("reconciler.cli.status", "status"),
+    "render": ("reconciler.cli.render", "render"),
+    "lint-script": ("reconciler.cli.lint_script", "lint_script"),
+    "mix": ("reconciler.cli.mix", "mix"),
+    "convert": ("reconciler.cli.convert", "convert"),
+    "local": ("reconciler.cli.local", "local"),
+    "unlock": ("reconciler.cli.unlock", "unlock"),
+}
+
+
+class Lazy(click.Group):
+    """Imports a command when it is used: `reconcile validate` pays for nothing that `apply` needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="cpt-reconciler", prog_name="reconcile")
+def reconcile() -> None:
+    """Continual pre-training as GitOps: stages in git, reconciled with a PBS cluster until done.
+
+    A campaign trains a language model in stages. Each stage's dataset, mixture, checkpoint source and learning-rate
+    policy is a manifest in git. `plan` compares what the manifests want with what is on the cluster and says what
+    would happen and why; `apply` does it, and with --until-done goes on until every stage is done.
+
+    \b
+    A first look, on this machine:
+        reconcile local quickstart
+        reconcile plan quickstart
+        reconcile apply quickstart --until-done
+
+    \b
+    Exit status:
+        0    done, or nothing to do
+        1    something is wrong, refused or held; the message says what to do
+        2    wrong usage; with `plan --detailed-exitcode`: there is something to do
+        130  interrupted; the cluster goes on, `reconcile apply` takes it up again
+    """
+
+
+def main() -> None:
+    """Entry point of the command."""
+    try:
+        status = reconcile.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\nreconcile: interrupted; nothing more is done from here", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone, as `| head` does
+        sys.exit(141)
+    except OSError as error:
+        click.echo(f"reconcile: {error}", err=True)
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""From the command line to something to work with: manifests read and checked, the campaign chosen, the link opened."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from reconciler import loop
+from reconciler.cli.connecting import NoLocalCluster, open_link
+from reconciler.cli.problems import render as render_problems
+from reconciler.cluster.ports import ClusterError, Transport
+from reconciler.domain.catalog import Catalog
+from reconciler.planner.desired import Desired
+from reconciler.record import files
+from reconciler.record.repository import NoRepository, Revision, revision_of
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A campaign ready to be looked at."""
+
+    desired: Desired
+    revision: Revision
+
+
+manifests_option = click.option(
+    "--manifests",
+    "-f",
+    "paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="File or directory with manifests (repeatable).  [default: manifests]",
+)
+"""Where the manifests are; every command that works on a campaign has it."""
+
+
+def read(paths: tuple[Path, ...]) -> Catalog:
+    """Every manifest under `paths`, or all problems on standard error and exit status 1."""
+    loaded = files.load(list(paths) or [Path("manifests")])
+    if loaded.problems:
+        click.echo(render_problems(loaded.problems, loaded.texts, colour=sys.stderr.isatty()), err=True, nl=False)
+    if not loaded.ok:
+        fail("the manifests have problems; nothing was done", "reconcile validate")
+    return loaded.catalog
+
+
+def choose(catalog: Catalog, name: str | None) -> str:
+    """The campaign that was named, or the only one."""
+    if name is None and len(catalog.campaigns) == 1:
+        return catalog.campaigns[0]
+    if name in catalog.campaigns:
+        return str(name)
+    known = ", ".join(catalog.campaigns) or "none"
+    if name is None:
+        fail(f"there are several campaigns here: {known}; name one", f"reconcile plan {catalog.campaigns[0]}")
+    fail(f"there is no campaign {name!r} here; there is {known}")
+
+
+def open_campaign(paths: tuple[Path, ...], name: str | None, retry: tuple[str, ...] = ()) -> Opened:
+    """Manifests, campaign and revision. Exits with a clear message when one of them is not to be had."""
+    catalog = read(paths)
+    campaign = choose(catalog, name)
+    where = paths or (Path("manifests"),)
+    try:
+        revision = revision_of([path.resolve() for path in where])
+    except NoRepository as error:
+        fail(f"{error}: the plan's history is kept in git", "git init && git add manifests && git commit")
+    unknown = [stage for stage in retry if stage not in {s.metadata.name for s in catalog.stages(campaign)}]
+    if unknown:
+        fail(f"--retry names {unknown[0]!r}, which is no stage of {campaign}")
+    site = loop.site_of(catalog.cluster_of(campaign).spec, revision.root)
+    desired = Desired(catalog, campaign, revision.commit, bool(revision.loose), site, frozenset(retry))
+    return Opened(desired, revision)
+
+
+def connect(opened: Opened) -> Transport:
+    """The link to the campaign's cluster, or a clear message and exit status 1."""
+    try:
+        return open_link(opened.desired.cluster.transport, Path(opened.desired.site.root))
+    except NoLocalCluster as missing:
+        fail(str(missing), f"reconcile local {opened.desired.campaign}")
+    except ClusterError as error:
+        fail(str(error), error.fix)
+
+
+def fail(message: str, fix: str = "") -> NoReturn:
+    """Say what is wrong and what to do, and exit with status 1."""
+    click.echo(f"reconcile: {message}", err=True)
+    if fix:
+        click.echo(f"\n    {fix}\n", err=True)
+    raise SystemExit(1)

@@ -1,0 +1,50 @@
+"""`reconcile render`: the PBS script of one job, from manifests alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reconciler import loop
+from reconciler.cli.opening import fail, manifests_option, open_campaign
+from reconciler.domain.resolve import Unresolved
+from reconciler.model.manifests import StageManifest, Strategy
+from reconciler.planner.sketch import sketch
+
+
+@click.command()
+@click.argument("which", metavar="CAMPAIGN/STAGE")
+@manifests_option
+@click.option("--strategy", "name", help="A rung of the ladder.  [default: the first]")
+@click.option("--leg", default=0, show_default=True, type=click.IntRange(min=0), help="Which leg of the strategy.")
+@click.option("--later", is_flag=True, help="A job that goes on from the leg's own checkpoint, not its first job.")
+def render(which: str, paths: tuple[Path, ...], name: str | None, leg: int, later: bool) -> int:
+    """Print the PBS script of a leg's first job, or of a later one. Asks no cluster.
+
+    The attempt's name in it is provisional: it depends on the content of the data lists, which `plan` reads.
+    """
+    campaign, _, stage_name = which.partition("/")
+    opened = open_campaign(paths, campaign)
+    stages = {stage.metadata.name: stage for stage in opened.desired.stages}
+    if stage_name not in stages:
+        fail(f"{campaign} has no stage {stage_name!r}; it has {', '.join(stages)}")
+    stage = stages[stage_name]
+    strategy = _strategy(stage, name)
+    if leg >= len(strategy.legs):
+        fail(f"strategy {strategy.name} of {stage_name} has {len(strategy.legs)} leg(s), counted from 0")
+    drawn = sketch(opened.desired, stage, strategy, leg, later=later)
+    if isinstance(drawn, Unresolved):
+        fail(drawn.message)
+    (text,) = loop.scripts(opened.desired, (drawn.action,)).values()
+    click.echo(text, nl=False)
+    return 0
+
+
+def _strategy(stage: StageManifest, name: str | None) -> Strategy:
+    ladder = {strategy.name: strategy for strategy in stage.spec.strategies}
+    if name is None:
+        return stage.spec.strategies[0]
+    if name not in ladder:
+        fail(f"{stage.metadata.name} has no strategy {name!r}; its ladder is {', '.join(ladder)}")
+    return ladder[name]

@@ -1,0 +1,236 @@
+"""The agent's answers → the model's values. Every function raises `Malformed` for anything that is not as agreed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+from reconciler.cluster import openpbs
+from reconciler.cluster.batch import Outcome, OutcomeKind
+from reconciler.cluster.fields import Fields, Malformed, is_text
+from reconciler.model.observed import (
+    AttemptSeen,
+    CheckpointSeen,
+    EvaluationSeen,
+    Job,
+    LegSeen,
+    ListAbsent,
+    ListSeen,
+    LockSeen,
+    LogPoint,
+    LogWindow,
+    Receipt,
+    TrainLog,
+    Unread,
+)
+
+FILE_CHARS_MAX: Final = 8 * 1024 * 1024
+PER_LOG_MAX: Final = 4096
+
+
+def receipts(part: Fields) -> tuple[Receipt, ...]:
+    """The journal."""
+    return part.each("read", _receipt)
+
+
+def jobs(part: Fields) -> tuple[Job, ...]:
+    """The job table."""
+    return part.each("read", _job)
+
+
+def attempts(part: Fields) -> tuple[AttemptSeen, ...]:
+    """Every attempt of the campaign."""
+    return part.each("read", _attempt)
+
+
+def applied(part: Fields) -> str | None:
+    """The text of `applied.json`."""
+    return part.optional(lambda name: part.text(name, FILE_CHARS_MAX), "read")
+
+
+def lock(seen: Fields) -> LockSeen | None:
+    """Who holds the lock; None also if that could not be read, since it is only told to people."""
+    part = seen.fields("lock")
+    if part.has("unread"):
+        return None
+    return part.optional(lambda name: lock_seen(part.fields(name)), "read")
+
+
+def lock_seen(fields: Fields) -> LockSeen:
+    """One lock."""
+    found = LockSeen(
+        nonce=fields.line("nonce"), holder=fields.line("holder"), host=fields.line("host"), age_s=fields.number("age")
+    )
+    fields.end()
+    return found
+
+
+def data_list(value: Any) -> ListSeen | ListAbsent | Unread:
+    """One data list, whose digest must be that of its text."""
+    try:
+        fields = Fields(value, "the list")
+        if fields.has("absent"):
+            return ListAbsent() if fields.flag("absent") else Unread("neither there nor absent")
+        if fields.has("unread"):
+            return Unread(fields.line("unread"))
+        text, digest = fields.text("text", FILE_CHARS_MAX), fields.text("sha256", 64)
+        fields.end()
+    except Malformed as malformed:
+        return Unread(f"the cluster's answer is not as agreed: {malformed}")
+    if hashlib.sha256(text.encode()).hexdigest() != digest:
+        return Unread("the cluster's answer is not as agreed: the list's digest is not that of its text")
+    return ListSeen(text, digest)
+
+
+def outcomes(answer: Fields, keys: Sequence[str]) -> tuple[Outcome, ...]:
+    """One outcome per action that was sent, in its order."""
+    found = answer.each("outcomes", _outcome)
+    if [outcome.key for outcome in found] != list(keys):
+        raise Malformed("the outcomes are not those of the actions that were sent")
+    return found
+
+
+def _outcome(fields: Fields) -> Outcome:
+    kind = fields.text("kind")
+    if kind not in set(OutcomeKind):
+        raise Malformed(f"{kind[:40]!r} is not an outcome")
+    found = Outcome(
+        key=fields.text("key"),
+        kind=OutcomeKind(kind),
+        job_id=fields.optional(fields.line, "job_id"),
+        message=fields.line("message"),
+    )
+    fields.end()
+    return found
+
+
+def _receipt(fields: Fields) -> Receipt:
+    found = Receipt(
+        key=fields.text("key"),
+        begun_s=fields.number("begun"),
+        done=fields.flag("done"),
+        job_id=fields.optional(fields.line, "job_id"),
+        failed=fields.optional(fields.line, "failed"),
+        applied_by=fields.line("applied_by"),
+        commit=fields.line("commit"),
+        dirty=fields.flag("dirty"),
+    )
+    fields.end()
+    return found
+
+
+def _job(fields: Fields) -> Job:
+    # A finished job's end: when it was seen to have ended, else when it went to history, else its last change.
+    ends = [fields.optional(fields.number, name) for name in ("obit", "history", "modified")]
+    found = openpbs.job(
+        job_id=fields.line("id"),
+        name=fields.line("name"),
+        letter=fields.line("state"),
+        key=fields.optional(fields.text, "key"),
+        exit_status=fields.optional(lambda name: fields.integer(name, -(2**31), 2**31), "exit"),
+        substate=fields.optional(fields.integer, "substate"),
+        comment=fields.line("comment"),
+        queue=fields.line("queue"),
+        started_s=fields.optional(fields.number, "started"),
+        ended_s=next((end for end in ends if end is not None), None),
+    )
+    fields.optional(fields.text, "workspace")
+    fields.end()
+    return found
+
+
+def _attempt(fields: Fields) -> AttemptSeen:
+    texts = fields.mapping("verdicts")
+    if not all(is_text(name, 200) and is_text(text, FILE_CHARS_MAX) for name, text in texts.items()):
+        raise Malformed("a verdict is not a text")
+    found = AttemptSeen(
+        stage=fields.text("stage"),
+        attempt=fields.text("attempt", 12),
+        recipe=fields.optional(lambda name: fields.text(name, FILE_CHARS_MAX), "recipe"),
+        legs=fields.each("legs", _leg),
+        evaluations=fields.each("evaluations", _evaluation),
+        verdicts=dict(texts),
+        stop_requested=fields.flag("stop"),
+        unread=fields.line("unread"),
+    )
+    fields.end()
+    return found
+
+
+def _leg(fields: Fields) -> LegSeen:
+    found = LegSeen(
+        index=fields.integer("index"),
+        checkpoints=fields.each("checkpoints", _checkpoint),
+        latest=fields.optional(fields.integer, "latest"),
+        tracker=fields.optional(fields.integer, "tracker"),
+        logs=fields.each("logs", _train_log),
+        converted=fields.optional(fields.integer, "converted"),
+    )
+    fields.end()
+    return found
+
+
+def _checkpoint(fields: Fields) -> CheckpointSeen:
+    why = fields.line("why")
+    found = CheckpointSeen(
+        iteration=fields.integer("iteration"),
+        complete=not why,
+        why_not=why,
+        data_parallel=fields.integer("data_parallel"),
+        size_bytes=fields.integer("size"),
+    )
+    fields.end()
+    return found
+
+
+def _evaluation(fields: Fields) -> EvaluationSeen:
+    losses = Fields(fields.mapping("losses"), "losses")
+    found = EvaluationSeen(
+        leg=fields.integer("leg"),
+        iteration=fields.integer("iteration"),
+        losses={name: losses.number(name) for name in losses.names()},
+    )
+    fields.end()
+    return found
+
+
+def _train_log(fields: Fields) -> TrainLog:
+    found = TrainLog(
+        key=fields.text("key"),
+        loaded_iteration=fields.optional(fields.integer, "loaded"),
+        started_from_random=fields.flag("random"),
+        first=tuple(_point(row) for row in fields.rows("first", PER_LOG_MAX)),
+        last=tuple(_point(row) for row in fields.rows("last", PER_LOG_MAX)),
+        windows=fields.each("windows", _window, PER_LOG_MAX),
+        saved=fields.integers("saved", PER_LOG_MAX),
+        exit_reason=fields.line("exit"),
+        finished_rc=fields.optional(lambda name: fields.integer(name, -(2**31), 2**31), "rc"),
+        errors=fields.texts("errors", PER_LOG_MAX),
+        seconds_per_iteration=fields.optional(fields.number, "seconds"),
+    )
+    fields.end()
+    return found
+
+
+def _point(row: list[Any]) -> LogPoint:
+    if len(row) != 3:
+        raise Malformed("an iteration line has three numbers")
+    fields = Fields(dict(zip(("iteration", "loss", "rate"), row, strict=True)), "an iteration line")
+    return LogPoint(fields.integer("iteration"), fields.optional(fields.number, "loss"), fields.number("rate"))
+
+
+def _window(fields: Fields) -> LogWindow:
+    found = LogWindow(
+        first=fields.integer("first"),
+        last=fields.integer("last"),
+        mean=fields.optional(fields.number, "mean"),
+        low=fields.optional(fields.number, "low"),
+        high=fields.optional(fields.number, "high"),
+        learning_rate=fields.number("rate"),
+        lines=fields.integer("lines"),
+        missing=fields.integer("missing"),
+        skipped=fields.integer("skipped"),
+    )
+    fields.end()
+    return found

@@ -1,0 +1,109 @@
+"""One exec to look: everything the planner needs to know of a cluster, however many stages and files."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TypeVar
+
+from reconciler.cluster import answers, frames
+from reconciler.cluster.fields import Fields, Malformed
+from reconciler.cluster.ports import ClusterError, CommandFailed, Transport
+from reconciler.model.observed import Observed, Unread
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ObserveRequest:
+    """What to look at."""
+
+    workspace: str
+    """Absolute path on the cluster."""
+    campaign: str
+    lists: tuple[str, ...] = ()
+    """Absolute paths of data lists whose text is wanted."""
+    windows: int = 64
+    """Into how many windows each training log is summed up."""
+    pbs_timeout_s: float = 30.0
+    timeout_s: float = 120.0
+
+
+@cache
+def agent_source() -> bytes:
+    """The agent, as it is sent."""
+    return files("reconciler.cluster").joinpath("agent.py").read_bytes()
+
+
+def observe(link: Transport, request: ObserveRequest) -> Observed:
+    """Look once. Never raises for what a cluster or a link can do: what was not read is `Unread` with the reason."""
+    nonce = secrets.token_hex(16)
+    body = {
+        "operation": "observe",
+        "workspace": request.workspace,
+        "campaign": request.campaign,
+        "lists": list(request.lists),
+        "windows": request.windows,
+        "pbs_timeout_s": request.pbs_timeout_s,
+    }
+    sent = frames.request(agent_source(), body, nonce)
+    try:
+        answer = Fields(frames.decode(link.exec(sent.argv, sent.stdin, request.timeout_s), nonce), "the answer")
+        if answer.has("failed"):
+            return _nothing_read(link, request, answer.line("failed"))
+        return _observed(answer.fields("answer"), request)
+    except CommandFailed as failed:
+        return _nothing_read(link, request, _why(failed, link))
+    except ClusterError as error:
+        return _nothing_read(link, request, error.message)
+    except (frames.Garbled, Malformed) as garbled:
+        return _nothing_read(link, request, f"{link.host}: {garbled}")
+
+
+def _why(failed: CommandFailed, link: Transport) -> str:
+    if failed.status in (126, 127):
+        return f"{link.host} has no python3 that runs (status {failed.status}); check with: python3 --version"
+    return failed.message
+
+
+def _nothing_read(link: Transport, request: ObserveRequest, why: str) -> Observed:
+    unread = Unread(why)
+    return Observed(
+        now_s=0.0,
+        host=link.host,
+        jobs=unread,
+        attempts=unread,
+        receipts=unread,
+        lists=dict.fromkeys(request.lists, unread),
+        applied=unread,
+    )
+
+
+def _observed(seen: Fields, request: ObserveRequest) -> Observed:
+    lists = seen.mapping("lists")
+    return Observed(
+        now_s=seen.number("now"),
+        host=seen.line("host"),
+        receipts=_part(seen, "receipts", answers.receipts),
+        jobs=_part(seen, "jobs", answers.jobs),
+        attempts=_part(seen, "attempts", answers.attempts),
+        applied=_part(seen, "applied", answers.applied),
+        lock=answers.lock(seen),
+        lists={path: answers.data_list(lists.get(path)) for path in request.lists},
+    )
+
+
+def _part(seen: Fields, name: str, read: Callable[[Fields], T]) -> T | Unread:
+    """One part of the answer; a part that is not as agreed is unread, and the others stand."""
+    try:
+        part = seen.fields(name)
+        if part.has("unread"):
+            return Unread(part.line("unread"))
+        value = read(part)
+        part.end()
+    except Malformed as malformed:
+        return Unread(f"the cluster's answer is not as agreed: {malformed}")
+    return value

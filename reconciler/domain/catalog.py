@@ -1,0 +1,170 @@
+"""Every manifest that was read, by name: what the planner looks things up in.
+
+Look-ups of what is not there raise KeyError. That never happens on a catalog whose `Loaded.ok` holds, since
+`reconciler.domain.references` checks every reference first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from reconciler.model.manifests import (
+    CampaignManifest,
+    ClusterManifest,
+    DatasetManifest,
+    ExternalSource,
+    Manifest,
+    ModelManifest,
+    StageManifest,
+)
+from reconciler.model.problems import Where
+from reconciler.model.source import Document
+
+BASE_SYMBOL = "D0"
+"""The pretraining data; the buffer never holds it (cookbook, data centric strategy)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """One manifest and the document it was read from."""
+
+    manifest: Manifest
+    document: Document
+
+    @property
+    def file(self) -> str:
+        """The file's name, as shown to people."""
+        return self.document.file
+
+
+class Catalog:
+    """Frozen index over objects. Of several objects of one name (a problem), the first counts."""
+
+    def __init__(self, objects: Iterable[Object]) -> None:
+        self.objects: tuple[Object, ...] = tuple(objects)
+        self._campaigns: dict[str, CampaignManifest] = {}
+        self._clusters: dict[str, ClusterManifest] = {}
+        self._datasets: dict[str, DatasetManifest] = {}
+        self._models: dict[str, ModelManifest] = {}
+        self._stages: dict[str, dict[str, StageManifest]] = {}
+        self._documents: dict[int, Document] = {}
+        for item in self.objects:
+            self._documents[id(item.manifest)] = item.document
+            self._add(item.manifest)
+
+    def _add(self, manifest: Manifest) -> None:
+        name = manifest.metadata.name
+        match manifest:
+            case CampaignManifest():
+                self._campaigns.setdefault(name, manifest)
+            case ClusterManifest():
+                self._clusters.setdefault(name, manifest)
+            case DatasetManifest():
+                self._datasets.setdefault(name, manifest)
+            case ModelManifest():
+                self._models.setdefault(name, manifest)
+            case StageManifest():
+                self._stages.setdefault(manifest.spec.campaign, {}).setdefault(name, manifest)
+
+    # --- by name
+
+    @property
+    def campaigns(self) -> tuple[str, ...]:
+        """Names of all campaigns, sorted."""
+        return tuple(sorted(self._campaigns))
+
+    @property
+    def clusters(self) -> Collection[str]:
+        """Names of all clusters."""
+        return self._clusters.keys()
+
+    @property
+    def models(self) -> Collection[str]:
+        """Names of all models."""
+        return self._models.keys()
+
+    @property
+    def dataset_names(self) -> Collection[str]:
+        """Names of all datasets."""
+        return self._datasets.keys()
+
+    def campaign(self, name: str) -> CampaignManifest:
+        """The campaign of this name."""
+        return self._campaigns[name]
+
+    def dataset(self, name: str) -> DatasetManifest:
+        """The dataset of this name."""
+        return self._datasets[name]
+
+    def stage(self, campaign: str, stage: str) -> StageManifest:
+        """A stage of a campaign."""
+        return self._stages[campaign][stage]
+
+    def stage_names(self, campaign: str) -> Collection[str]:
+        """Names of all stages that name this campaign, listed by it or not."""
+        return self._stages.get(campaign, {}).keys()
+
+    # --- by relation
+
+    def stages(self, campaign: str) -> tuple[StageManifest, ...]:
+        """The campaign's stages in its order."""
+        return tuple(self._stages[campaign][name] for name in self._campaigns[campaign].spec.stages)
+
+    def index(self, campaign: str, stage: str) -> int:
+        """Place of a stage in the campaign's order, from 0. Raises KeyError for a stage that is not listed."""
+        try:
+            return self._campaigns[campaign].spec.stages.index(stage)
+        except ValueError:
+            raise KeyError(stage) from None
+
+    def model_of(self, campaign: str) -> ModelManifest:
+        """The model that a campaign trains."""
+        return self._models[self._campaigns[campaign].spec.model]
+
+    def cluster_of(self, campaign: str) -> ClusterManifest:
+        """The cluster that a campaign runs on."""
+        return self._clusters[self._campaigns[campaign].spec.cluster]
+
+    def dataset_of(self, stage: StageManifest) -> DatasetManifest:
+        """The dataset that is new in a stage."""
+        return self._datasets[stage.spec.dataset]
+
+    def datasets(self, campaign: str) -> Mapping[str, DatasetManifest]:
+        """Symbol → dataset, in the order in which the campaign's stages introduce them."""
+        found: dict[str, DatasetManifest] = {}
+        for stage in self.stages(campaign):
+            for dataset in self.brought_by(stage):
+                found.setdefault(dataset.spec.symbol, dataset)
+        return found
+
+    def brought_by(self, stage: StageManifest) -> tuple[DatasetManifest, ...]:
+        """Datasets that a stage introduces: what its external source was trained on, then its own."""
+        source = stage.spec.source
+        before = source.trained_on if isinstance(source, ExternalSource) else ()
+        return tuple(self._datasets[name] for name in (*before, stage.spec.dataset))
+
+    def dataset_by_symbol(self, campaign: str, symbol: str) -> DatasetManifest:
+        """The dataset that a symbol stands for in a campaign."""
+        return self.datasets(campaign)[symbol]
+
+    def introduced(self, campaign: str, stage: str) -> tuple[str, ...]:
+        """Symbols that a mixture of this stage may name: those of its own and earlier stages, in order."""
+        upto = self.stages(campaign)[: self.index(campaign, stage) + 1]
+        return tuple(dict.fromkeys(dataset.spec.symbol for each in upto for dataset in self.brought_by(each)))
+
+    def buffer_at(self, campaign: str, stage: str) -> tuple[str, ...]:
+        """Symbols of the datasets that earlier stages leave in the buffer by this stage, in order; never D0."""
+        earlier = self.stages(campaign)[: self.index(campaign, stage)]
+        symbols = (self.dataset_of(each).spec.symbol for each in earlier)
+        return tuple(dict.fromkeys(symbol for symbol in symbols if symbol != BASE_SYMBOL))
+
+    # --- by place
+
+    def where(self, manifest: Manifest, *path: str | int, key: bool = False) -> Where:
+        """The place of a value (or of its key) in the file of a manifest of this catalog.
+
+        `path` holds keys as written in YAML and list indexes; the nearest known parent's place is given where it
+        leads to nothing.
+        """
+        return self._documents[id(manifest)].where(path, key=key)

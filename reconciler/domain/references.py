@@ -1,0 +1,274 @@
+"""What only several manifests together can show: names that lead somewhere, order of stages, data that is there yet.
+
+Faults of order are looked for only in a campaign whose references all hold, so that one misspelt name is one problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from reconciler.domain import consistency
+from reconciler.domain.catalog import Catalog, Object
+from reconciler.model.manifests import (
+    BUFFER,
+    CampaignManifest,
+    DatasetManifest,
+    ExternalSource,
+    Manifest,
+    ModelManifest,
+    StageManifest,
+    StageSource,
+)
+from reconciler.model.problems import Path, Problem, near, one_of, path_text
+
+
+def check(catalog: Catalog, elsewhere: Collection[str] = ()) -> list[Problem]:
+    """All problems between the objects of a catalog, and inside objects beyond their shape.
+
+    `elsewhere` holds names that may belong to objects that could not be read; a reference to one of them is not
+    reported, since its object is probably there.
+    """
+    problems = list(_duplicates(catalog))
+    for item in catalog.objects:
+        match item.manifest:
+            case CampaignManifest():
+                problems += _campaign(catalog, item.manifest, elsewhere)
+            case StageManifest():
+                problems += _stage(catalog, item.manifest, elsewhere)
+                problems += consistency.stage(catalog, item.manifest)
+            case ModelManifest():
+                problems += consistency.model(catalog, item.manifest)
+            case _:
+                pass
+    for name in catalog.campaigns:
+        if _holds_together(catalog, name):
+            problems += _order(catalog, name)
+            problems += _data(catalog, name)
+            problems += consistency.on_cluster(catalog, name)
+    return problems
+
+
+def _duplicates(catalog: Catalog) -> Iterator[Problem]:
+    first: dict[tuple[str, str, str], Object] = {}
+    for item in catalog.objects:
+        manifest = item.manifest
+        campaign = manifest.spec.campaign if isinstance(manifest, StageManifest) else ""
+        identity = (manifest.kind, campaign, manifest.metadata.name)
+        earlier = first.setdefault(identity, item)
+        if earlier is not item:
+            of = f" of campaign {campaign}" if campaign else ""
+            there = earlier.document.where(("metadata", "name"))
+            yield Problem(
+                "M040",
+                item.document.where(("metadata", "name")),
+                f"{manifest.kind} {manifest.metadata.name}{of}",
+                fix="Rename or remove one of the two.",
+                related=((there, "first defined here"),),
+            )
+
+
+# --- references ------------------------------------------------------------------------------------------------------
+
+
+def _dangling(
+    catalog: Catalog, of: Manifest, path: Path, kind: str, name: str, known: Collection[str], elsewhere: Collection[str]
+) -> Iterator[Problem]:
+    if name in known or name in elsewhere:
+        return
+    meant = near(name, known)
+    expected = f"the name of a {kind}" + (f": {one_of(known)}" if known else ", of which there is none")
+    fix = f"Did you mean {meant}?" if meant else None
+    yield Problem("M041", catalog.where(of, *path), f"{kind} {name} ({path_text(path)})", name, expected, fix)
+
+
+def _campaign(catalog: Catalog, campaign: CampaignManifest, elsewhere: Collection[str]) -> Iterator[Problem]:
+    name, spec = campaign.metadata.name, campaign.spec
+    yield from _dangling(catalog, campaign, ("spec", "model"), "Model", spec.model, catalog.models, elsewhere)
+    yield from _dangling(catalog, campaign, ("spec", "cluster"), "Cluster", spec.cluster, catalog.clusters, elsewhere)
+    known = catalog.stage_names(name)
+    for index, stage in enumerate(spec.stages):
+        path: Path = ("spec", "stages", index)
+        if spec.stages.index(stage) < index:
+            yield Problem("M042", catalog.where(campaign, *path), f"stage {stage} is listed twice")
+        elif stage not in known and (stray := _strays(catalog, stage)):
+            for manifest in stray:
+                other = manifest.spec.campaign
+                if other in catalog.campaigns:  # else the stage's own reference is what is wrong
+                    yield Problem(
+                        "M042",
+                        catalog.where(campaign, *path),
+                        f"stage {stage} is listed here but belongs to campaign {other}",
+                        expected=f"campaign: {name} in the stage",
+                        related=((catalog.where(manifest, "spec", "campaign"), "the stage names its campaign here"),),
+                    )
+        else:
+            yield from _dangling(catalog, campaign, path, "Stage", stage, known, elsewhere)
+
+
+def _strays(catalog: Catalog, stage: str) -> list[StageManifest]:
+    """Stages of a name that the campaign they name does not list: probably another campaign's, which lists them."""
+    return [
+        item.manifest
+        for item in catalog.objects
+        if isinstance(item.manifest, StageManifest)
+        and item.manifest.metadata.name == stage
+        and stage not in _listed(catalog, item.manifest.spec.campaign)
+    ]
+
+
+def _listed(catalog: Catalog, campaign: str) -> tuple[str, ...]:
+    return catalog.campaign(campaign).spec.stages if campaign in catalog.campaigns else ()
+
+
+def _stage(catalog: Catalog, stage: StageManifest, elsewhere: Collection[str]) -> Iterator[Problem]:
+    name, spec = stage.metadata.name, stage.spec
+    listed = _listed(catalog, spec.campaign)
+    # A campaign that lists a stage which names another campaign has said so already.
+    claimed = any(
+        name in _listed(catalog, other) for other in catalog.campaigns if name not in catalog.stage_names(other)
+    )
+    if spec.campaign not in catalog.campaigns:
+        path: Path = ("spec", "campaign")
+        yield from _dangling(catalog, stage, path, "Campaign", spec.campaign, catalog.campaigns, elsewhere)
+    elif name not in listed and not claimed:
+        campaign = catalog.campaign(spec.campaign)
+        yield Problem(
+            "M042",
+            catalog.where(stage, "spec", "campaign"),
+            f"campaign {spec.campaign} does not list stage {name}",
+            expected=f"{name} among its stages: {one_of(listed)}",
+            fix="Add it to the campaign's stages, where it belongs in their order, or remove it.",
+            related=((catalog.where(campaign, "spec", "stages"), "the campaign's stages"),),
+        )
+    datasets = catalog.dataset_names
+    yield from _dangling(catalog, stage, ("spec", "dataset"), "Dataset", spec.dataset, datasets, elsewhere)
+    match spec.source:
+        case StageSource(stage=source) if name in listed:
+            path = ("spec", "source", "stage")
+            known = {*listed, *catalog.stage_names(spec.campaign)}
+            yield from _dangling(catalog, stage, path, "Stage", source, sorted(known), elsewhere)
+        case ExternalSource(trained_on=trained_on):
+            for index, dataset in enumerate(trained_on):
+                path_on: Path = ("spec", "source", "trainedOn", index)
+                yield from _dangling(catalog, stage, path_on, "Dataset", dataset, datasets, elsewhere)
+        case _:
+            pass
+
+
+def _holds_together(catalog: Catalog, campaign: str) -> bool:
+    """Whether every reference of a campaign and its stages leads somewhere."""
+    try:
+        catalog.model_of(campaign), catalog.cluster_of(campaign), catalog.datasets(campaign)
+    except KeyError:
+        return False
+    return True
+
+
+# --- order -----------------------------------------------------------------------------------------------------------
+
+
+def _order(catalog: Catalog, campaign: str) -> Iterator[Problem]:
+    stages = catalog.stages(campaign)
+    for index, stage in enumerate(stages):
+        earlier = [before.metadata.name for before in stages[:index]]
+        yield from _source(catalog, stage, index, earlier)
+        for rung, strategy in enumerate(stage.spec.strategies):
+            for number, leg in enumerate(strategy.legs):
+                path: Path = ("spec", "strategies", rung, "legs", number, "mixture")
+                for term in leg.mixture:
+                    yield from _term(catalog, campaign, stage, (*path, term), term, earlier)
+
+
+def _source(catalog: Catalog, stage: StageManifest, index: int, earlier: list[str]) -> Iterator[Problem]:
+    source = stage.spec.source
+    expected = f"an earlier stage: {one_of(earlier)}" if earlier else "random or an external checkpoint"
+    if isinstance(source, StageSource) and source.stage not in earlier:
+        own = stage.metadata.name
+        listed = source.stage in _listed(catalog, stage.spec.campaign)
+        later = f"{source.stage}, which {'comes later' if listed else 'the campaign does not list'}"
+        what = "itself" if source.stage == own else later
+        fix = f"Did you mean {earlier[-1]}?" if earlier else "Write source: random."
+        where = catalog.where(stage, "spec", "source", "stage")
+        yield Problem("M043", where, f"the source of stage {own} is {what}", source.stage, expected, fix)
+    if source == "random" and index > 0:
+        fix = f"Write source: {{stage: {earlier[-1]}}}."
+        where = catalog.where(stage, "spec", "source")
+        yield Problem("M057", where, f"stage {stage.metadata.name}", "random", expected, fix)
+
+
+def _term(
+    catalog: Catalog, campaign: str, stage: StageManifest, path: Path, term: str, earlier: list[str]
+) -> Iterator[Problem]:
+    name = stage.metadata.name
+    symbols = catalog.introduced(campaign, name)
+    buffer = catalog.buffer_at(campaign, name)
+    where = catalog.where(stage, *path, key=True)
+    known = [*symbols, *earlier, *([BUFFER] if buffer else [])]
+    if term in known:
+        return
+    expected = one_of(known)
+    if term == BUFFER:
+        detail = f"no stage before {name} leaves data in the buffer"
+        yield Problem("M046", where, detail, term, expected, "Leave buffer out of this mixture.")
+    elif term in catalog.datasets(campaign):
+        owner = next(s for s in catalog.stages(campaign) if catalog.dataset_of(s).spec.symbol == term)
+        detail = f"{term} comes with stage {owner.metadata.name}, after {name}"
+        there = catalog.where(owner, "spec", "dataset")
+        yield Problem("M045", where, detail, term, expected, related=((there, "introduced here"),))
+    elif term in catalog.campaign(campaign).spec.stages:
+        what = "itself" if term == name else "a later stage"
+        yield Problem("M045", where, f"{term} is {what}; its mixture is not known yet", term, expected)
+    else:
+        meant = near(term, known)
+        yield Problem("M044", where, term, term, expected, f"Did you mean {meant}?" if meant else None)
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def _data(catalog: Catalog, campaign: str) -> Iterator[Problem]:
+    """One symbol one dataset, one tokenizer, and a list on the cluster for everything that is used."""
+    model, cluster = catalog.model_of(campaign), catalog.campaign(campaign).spec.cluster
+    of_symbol: dict[str, DatasetManifest] = {}
+    for stage in catalog.stages(campaign):
+        for dataset in catalog.brought_by(stage):
+            first = of_symbol.setdefault(dataset.spec.symbol, dataset)
+            if first is not dataset:
+                both = f"{first.metadata.name} and {dataset.metadata.name}"
+                yield Problem(
+                    "M052",
+                    catalog.where(dataset, "spec", "symbol"),
+                    f"{dataset.spec.symbol} in campaign {campaign} is {both}",
+                    fix="Give one of the two another symbol.",
+                    related=((catalog.where(first, "spec", "symbol"), "first used here"),),
+                )
+    used = {dataset.metadata.name: dataset for s in catalog.stages(campaign) for dataset in catalog.brought_by(s)}
+    for dataset in used.values():
+        if cluster not in dataset.spec.lists:
+            what = f"dataset {dataset.metadata.name} on cluster {cluster} (campaign {campaign})"
+            yield _no_list(catalog, dataset, ("spec", "lists"), what, cluster, dataset.spec.lists)
+        if dataset.spec.tokenizer != model.spec.tokenizer:
+            wanted, got = model.spec.tokenizer, dataset.spec.tokenizer
+            yield Problem(
+                "M050",
+                catalog.where(dataset, "spec", "tokenizer"),
+                f"dataset {dataset.metadata.name}, model {model.metadata.name}",
+                f"{got.type} {got.model}",
+                f"{wanted.type} {wanted.model}",
+                related=((catalog.where(model, "spec", "tokenizer"), "the model's tokenizer"),),
+            )
+    for index, validation in enumerate(model.spec.validation.sets):
+        path: Path = ("spec", "validation", "sets", index)
+        if validation.of not in of_symbol:
+            where = catalog.where(model, *path, "of")
+            detail = f"validation set {validation.name} is of a dataset that campaign {campaign} has not"
+            yield Problem("M044", where, detail, validation.of, one_of(of_symbol))
+        if cluster not in validation.lists:
+            what = f"validation set {validation.name} on cluster {cluster} (campaign {campaign})"
+            yield _no_list(catalog, model, (*path, "lists"), what, cluster, validation.lists)
+
+
+def _no_list(catalog: Catalog, of: Manifest, path: Path, what: str, cluster: str, there: Collection[str]) -> Problem:
+    meant = near(cluster, there)
+    fix = f"Is {meant} meant to be {cluster}?" if meant else None
+    return Problem("M049", catalog.where(of, *path, key=True), what, one_of(there), f"{cluster}: {{path: …}}", fix)

@@ -1,0 +1,1 @@
+"""A small GPT behind the Megatron-DeepSpeed launcher's variables, flags, log lines and checkpoints."""

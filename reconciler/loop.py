@@ -1,0 +1,147 @@
+"""One pass: look, plan, check, act. The only place that knows every port and the clock.
+
+Nothing is kept between passes; a pass can be killed at any instruction and the next one carries on from evidence.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reconciler.cluster.batch import Batch, BatchAction, Outcome
+from reconciler.cluster.execute import execute
+from reconciler.cluster.observe import ObserveRequest, observe
+from reconciler.cluster.ports import Clock, Locked, OutcomeUnknown, Transport
+from reconciler.cluster.render import render
+from reconciler.convert.layout import program_text
+from reconciler.model.manifests import ClusterSpec, LocalTransport
+from reconciler.model.observed import Observed
+from reconciler.model.plan import Action, Plan
+from reconciler.model.status import Reason
+from reconciler.planner import checks, drift
+from reconciler.planner.desired import Desired, Site
+from reconciler.planner.planner import plan
+
+WINDOWS_PER_LOG = 64
+"""How finely a job's log is summed up: enough to judge recovery and to draw."""
+LOCK_SUSPECT_S = 600.0
+"""A batch takes seconds, minutes where qsub is slow: a lock that is older is shown with the way to take it away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look and what the planner made of it."""
+
+    observed: Observed
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One look and what came of acting on it."""
+
+    look: Look
+    outcomes: tuple[Outcome, ...]
+    unknown: str = ""
+    """Set when a batch was sent and no whole answer came back: the next look tells what happened."""
+
+
+def site_of(cluster: ClusterSpec, repository: Path) -> Site:
+    """Absolute folders on the cluster, from its manifest and where the repository lies."""
+    transport = cluster.transport
+    root = str(repository / transport.root) if isinstance(transport, LocalTransport) else transport.root or ""
+
+    def absolute(path: str) -> str:
+        return path if path.startswith("/") or not root else f"{root}/{path}"
+
+    return Site(absolute(cluster.workspace), root, absolute(cluster.launcher.checkout), program_text())
+
+
+def look(desired: Desired, link: Transport) -> Look:
+    """Observe everything in one exec, plan, and judge the plan by code that shares nothing with the planner."""
+    request = ObserveRequest(
+        workspace=desired.site.workspace,
+        campaign=desired.campaign,
+        lists=tuple(sorted({*desired.list_paths().values(), *desired.validation_paths().values()})),
+        windows=WINDOWS_PER_LOG,
+    )
+    observed = observe(link, request)
+    planned = plan(desired, observed)
+    broken = checks.judge(planned, observed)
+    if broken:
+        planned = replace(planned, refusals=(*planned.refusals, *broken))
+    return Look(observed, planned)
+
+
+def act(desired: Desired, link: Transport, seen: Look) -> Pass:
+    """Carry out the plan's actions in one exec, under the cluster's lock.
+
+    A refused plan is not acted on. When the answer is lost nothing is repeated: whatever ran is in the journal.
+    """
+    if seen.plan.refusals or not seen.plan.actions:
+        return Pass(seen, ())
+    batch = Batch(
+        workspace=desired.site.workspace,
+        campaign=desired.campaign,
+        holder=f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}",
+        commit=desired.revision,
+        dirty=desired.dirty,
+        actions=tuple(_batched(desired, action) for action in seen.plan.actions),
+        applied=drift.applied_text(desired),
+    )
+    try:
+        return Pass(seen, execute(link, batch))
+    except OutcomeUnknown as unknown:
+        return Pass(seen, (), str(unknown))
+    except Locked as held:
+        # Another reconciler is at work; the next look tells what is left to do.
+        patient = held.lock.age_s < LOCK_SUSPECT_S
+        way_on = "" if patient else f" {held.fix}"
+        return Pass(seen, (), f"{held.lock.holder} on {held.lock.host} is applying; nothing was done.{way_on}")
+
+
+def passes(desired: Desired, link: Transport, clock: Clock, after: Callable[[Pass], None]) -> Iterator[Pass]:
+    """Pass after pass until nothing can change without a person: all done, or all that is left is held.
+
+    `after` is called with each pass before the wait, so that a view can show it.
+    """
+    while True:
+        done = act(desired, link, look(desired, link))
+        after(done)
+        yield done
+        if settled(done.look):
+            return
+        clock.sleep(float(desired.cluster.poll))
+
+
+def settled(seen: Look) -> bool:
+    """Nothing to do and nothing to wait for: no action, no live job."""
+    if seen.plan.refusals:
+        return True
+    if seen.plan.actions:
+        return False
+    return not any(status.job for status in seen.plan.stages) and not _unread(seen)
+
+
+def scripts(desired: Desired, actions: Sequence[Action]) -> dict[str, str]:
+    """Path in the workspace → text, of every job script that these actions would submit."""
+    return {action.job.script: _script(desired, action) for action in actions if action.job is not None}
+
+
+def _unread(seen: Look) -> bool:
+    unread = {Reason.JOB_TABLE_UNREAD, Reason.WORKSPACE_UNREAD, Reason.LIST_UNREAD}
+    return any(status.reason in unread for status in seen.plan.stages)
+
+
+def _batched(desired: Desired, action: Action) -> BatchAction:
+    script = _script(desired, action) if action.job else None
+    return BatchAction(action, script, retry=action.key.stage in desired.retry)
+
+
+def _script(desired: Desired, action: Action) -> str:
+    assert action.job is not None  # noqa: S101
+    return render(action.job, desired.site.in_workspace(action.job.log))

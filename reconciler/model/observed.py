@@ -1,0 +1,217 @@
+"""One look at a cluster. Every part is what was read, or `Unread(why)`, which never means absent.
+
+The shapes are what `reconciler.cluster.observe` returns and the planner reads; nothing here does I/O. Times are
+seconds since the epoch by the cluster's own clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Could not look. Absence must not be concluded from it."""
+
+    why: str
+
+
+class JobState(StrEnum):
+    """PBS's one-letter states in words; a letter this program does not know is UNKNOWN and counts as alive."""
+
+    QUEUED = "queued"
+    HELD = "held"
+    WAITING = "waiting"
+    RUNNING = "running"
+    EXITING = "exiting"
+    FINISHED = "finished"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job of the table, live or in history."""
+
+    job_id: str
+    name: str
+    state: JobState
+    letter: str
+    key: str | None = None
+    """The action key that submitted it (its CPT_KEY variable), if it is ours."""
+    exit_status: int | None = None
+    substate: int | None = None
+    comment: str = ""
+    queue: str = ""
+    started_s: float | None = None
+    ended_s: float | None = None
+
+    @property
+    def live(self) -> bool:
+        """Anything but finished may still write a checkpoint."""
+        return self.state is not JobState.FINISHED
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The agent's journal entry for one action key."""
+
+    key: str
+    begun_s: float
+    done: bool
+    """False: the intent was written, the result was not. The agent heals this before anything is submitted again."""
+    job_id: str | None = None
+    failed: str | None = None
+    """What the cluster answered when it refused (qsub's words), else None."""
+    applied_by: str = ""
+    commit: str = ""
+    dirty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSeen:
+    """One `global_stepN` folder of a leg."""
+
+    iteration: int
+    complete: bool
+    why_not: str = ""
+    data_parallel: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogPoint:
+    """One iteration line; `loss` is None where the launcher left it out, which is how it shows a NaN."""
+
+    iteration: int
+    loss: float | None
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class LogWindow:
+    """Consecutive iterations put together: mean, lowest and highest loss, how many lines had none."""
+
+    first: int
+    last: int
+    mean: float | None
+    low: float | None
+    high: float | None
+    learning_rate: float
+    lines: int
+    missing: int
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainLog:
+    """What one training job logged, as numbers; bounded in size whatever the log's length."""
+
+    key: str
+    loaded_iteration: int | None = None
+    """The iteration named by "successfully loaded checkpoint", None if no such line."""
+    started_from_random: bool = False
+    first: tuple[LogPoint, ...] = ()
+    """The first 20 iteration lines."""
+    last: tuple[LogPoint, ...] = ()
+    """The last 20 iteration lines."""
+    windows: tuple[LogWindow, ...] = ()
+    saved: tuple[int, ...] = ()
+    """Iterations of "successfully saved checkpoint" lines (at most the last 64)."""
+    exit_reason: str = ""
+    """The text of the launcher's last life-cycle line, such as `exiting program after 5.0 minutes`."""
+    finished_rc: int | None = None
+    """From the last `Execution finished with N.`; PBS's exit status proves nothing on this launcher."""
+    errors: tuple[str, ...] = ()
+    """The last few lines that match a known failure pattern, or the end of a traceback."""
+    seconds_per_iteration: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LegSeen:
+    """One leg's folder of an attempt."""
+
+    index: int
+    checkpoints: tuple[CheckpointSeen, ...] = ()
+    """In order of iteration."""
+    latest: int | None = None
+    """The iteration in `latest`, which the launcher writes before all shards are down."""
+    tracker: int | None = None
+    """The iteration in `latest_checkpointed_iteration.txt`, written last."""
+    logs: tuple[TrainLog, ...] = ()
+    """One per training job that left a log, in order of `ended` in the key."""
+    converted: int | None = None
+    """The iteration of a verified universal copy of this leg's *source*, in `leg-N-source/`."""
+
+    def newest_complete(self) -> CheckpointSeen | None:
+        """The checkpoint a resume should start from."""
+        return max((c for c in self.checkpoints if c.complete), key=lambda c: c.iteration, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSeen:
+    """Validation losses of one checkpoint of an attempt, in nats, by validation set."""
+
+    leg: int
+    iteration: int
+    losses: Mapping[str, float]
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSeen:
+    """Everything the cluster holds about one attempt."""
+
+    stage: str
+    attempt: str
+    """The first 12 hexadecimal digits of the recipe's digest."""
+    recipe: str | None
+    """The text of `recipe.json`, as it was written before the first job."""
+    legs: tuple[LegSeen, ...] = ()
+    evaluations: tuple[EvaluationSeen, ...] = ()
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    """Name of the file in `verdicts/`, without `.json` → its text."""
+    stop_requested: bool = False
+    """The kill-switch file is there."""
+    unread: str = ""
+    """Why this attempt's folder could not be read whole; nothing may be concluded from it then."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListAbsent:
+    """The cluster was asked for a data list and has none at that path."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListSeen:
+    """A data list as the cluster has it."""
+
+    text: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockSeen:
+    """Who holds the batch lock."""
+
+    nonce: str
+    holder: str
+    host: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One snapshot: a look that failed altogether has Unread everywhere."""
+
+    now_s: float
+    host: str
+    jobs: tuple[Job, ...] | Unread
+    attempts: tuple[AttemptSeen, ...] | Unread
+    receipts: tuple[Receipt, ...] | Unread
+    lists: Mapping[str, ListSeen | ListAbsent | Unread]
+    """By absolute path on the cluster, for every path that was asked for."""
+    applied: str | Unread | None = None
+    """The text of `applied.json`: what the last apply wanted, by commit; None before the first."""
+    lock: LockSeen | None = None

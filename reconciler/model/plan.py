@@ -1,0 +1,210 @@
+"""What the planner returns: actions with keys, waits, holds, changes, and one status per stage. Plain values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reconciler.model.status import StageStatus
+
+
+class ActionKind(StrEnum):
+    """The closed set of effects."""
+
+    CONVERT = "convert"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    JUDGE = "judge"
+    """Write a verdict with every number it used."""
+    STOP = "stop"
+    """Ask a live job to save and exit (kill-switch file)."""
+
+
+KEY_PATTERN = re.compile(
+    r"(?P<campaign>[a-z0-9.-]+)/(?P<stage>[a-z0-9.-]+)/(?P<attempt>[0-9a-f]{12})"
+    r"/l(?P<leg>[0-9]{1,9})/n(?P<ended>[0-9]{1,9})/(?P<kind>[a-z]+)(/(?P<detail>[A-Za-z0-9.-]+))?"
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ActionKey:
+    """The identity of one effect, equal on retry.
+
+    `ended` counts the jobs of this leg and kind that have ended, so a lost answer meets its old key again and a new
+    try after a dead job gets a new one.
+    """
+
+    campaign: str
+    stage: str
+    attempt: str
+    leg: int
+    ended: int
+    kind: ActionKind
+    detail: str = ""
+    """Tells keys of one kind apart: the checkpoint that is evaluated, the gate that is judged."""
+
+    def __str__(self) -> str:
+        tail = f"/{self.detail}" if self.detail else ""
+        return f"{self.campaign}/{self.stage}/{self.attempt}/l{self.leg}/n{self.ended}/{self.kind}{tail}"
+
+    @classmethod
+    def parse(cls, text: str) -> ActionKey | None:
+        """Read a key back from a job's variables or the journal; None if it is not one of ours."""
+        found = KEY_PATTERN.fullmatch(text)
+        if found is None or found["kind"] not in set(ActionKind):
+            return None
+        return cls(
+            found["campaign"],
+            found["stage"],
+            found["attempt"],
+            int(found["leg"]),
+            int(found["ended"]),
+            ActionKind(found["kind"]),
+            found["detail"] or "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FileWrite:
+    """A file to be there with exactly this text: written whole or not at all, never over different text."""
+
+    path: str
+    """Relative to the workspace."""
+    text: str
+    if_absent: bool = False
+    """Whatever lies there already is as good: `recipe.json` of the same digest may carry other labels."""
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """One PBS job, before it is rendered: resources, and the commands of its body as (environment, arguments)."""
+
+    name: str
+    template: str
+    """`train`, `evaluate` or `convert`: which template renders it."""
+    nodes: int
+    walltime_s: int
+    queue: str
+    account: str | None
+    filesystems: tuple[str, ...]
+    script: str
+    """Where the script goes, relative to the workspace."""
+    log: str
+    """Where PBS puts the joined output, relative to the workspace."""
+    values: Mapping[str, object]
+    """What the template reads; every string goes through one quoting filter."""
+    header: Mapping[str, str] = field(default_factory=dict)
+    """For the person who opens the script at night: commit, how to stop it. Not part of the plan's digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One effect with its reason. The agent re-checks `forbids_live` under its lock before it acts."""
+
+    key: ActionKey
+    reason: str
+    """CamelCase code, closed set: `reconciler.model.status.Reason`."""
+    summary: str
+    files: tuple[FileWrite, ...] = ()
+    directories: tuple[str, ...] = ()
+    job: JobRequest | None = None
+    remove: tuple[str, ...] = ()
+    """Files to unlink first (the kill-switch file before a new job); relative to the workspace."""
+
+    def semantic(self) -> object:
+        """What a reviewer agreed to, without anything volatile."""
+        job = self.job
+        return {
+            "key": str(self.key),
+            "files": {f.path: f.sha256 for f in self.files},
+            "remove": list(self.remove),
+            "job": None
+            if job is None
+            else {
+                "nodes": job.nodes,
+                "walltime_s": job.walltime_s,
+                "queue": job.queue,
+                "account": job.account,
+                "filesystems": list(job.filesystems),
+                "template": job.template,
+                "values": job.values,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Desired differs from what was last applied, in the field's words."""
+
+    stage: str
+    path: str
+    before: str
+    after: str
+    started: bool
+    """Whether anything of the stage has been trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegForecast:
+    """One leg as it will run."""
+
+    mixture: Mapping[str, str]
+    """Dataset symbol → exact share, after the buffer and earlier mixtures are expanded."""
+    terms: Mapping[str, str]
+    """As the manifest has it."""
+    tokens: int
+    iterations: int
+    lr: str
+    """In words: `constant at 2e-3`, `cooldown 1-sqrt from 2e-3 to 0`."""
+    lr_curve: tuple[tuple[int, float], ...]
+    """(tokens into the leg, learning rate), enough points to draw."""
+    epochs: Mapping[str, float]
+    """Dataset symbol → passes over it that this leg draws."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageForecast:
+    """What a stage will do if nothing fails: its current rung."""
+
+    stage: str
+    strategy: str
+    legs: tuple[LegForecast, ...]
+    node_hours: float | None
+    """None until a speed is declared or measured."""
+    jobs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The planner's answer for one campaign at one look."""
+
+    campaign: str
+    revision: str
+    dirty: bool
+    actions: tuple[Action, ...]
+    stages: tuple[StageStatus, ...]
+    forecasts: tuple[StageForecast, ...] = ()
+    changes: tuple[Change, ...] = ()
+    refusals: tuple[str, ...] = ()
+    """Why this plan may be shown but not applied (found by `planner.checks`, or trained work was edited)."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """The observed facts that the actions rest on: digest input, nothing volatile."""
+
+    @property
+    def done(self) -> bool:
+        return all(stage.phase == "Done" for stage in self.stages)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over actions and the facts they rest on; equal plans have equal digests."""
+        body = {"campaign": self.campaign, "actions": [a.semantic() for a in self.actions], "facts": dict(self.facts)}
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,112 @@
+"""A stage's phase, conditions and reasons, as in Kubernetes: derived on every pass, stored nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """A stage in one word."""
+
+    WAITING = "Waiting"
+    PREPARING = "Preparing"
+    TRAINING = "Training"
+    EVALUATING = "Evaluating"
+    DONE = "Done"
+    HELD = "Held"
+
+
+class Reason(StrEnum):
+    """Why; a closed set. Code may compare phases and actions, never messages."""
+
+    # the stage goes on
+    TRAINING_STARTS = "TrainingStarts"
+    TOKENS_REMAIN = "TokensRemain"
+    CONVERSION_NEEDED = "ConversionNeeded"
+    EVALUATION_NEEDED = "EvaluationNeeded"
+    BASELINE_NEEDED = "BaselineNeeded"
+    VERDICT_DUE = "VerdictDue"
+    GATE_FAILED = "GateFailed"
+    NEXT_RUNG = "NextRung"
+    DIVERGED = "Diverged"
+    ALL_EVIDENCE = "AllEvidence"
+    # waits: until the next look
+    SOURCE_NOT_DONE = "SourceNotDone"
+    JOB_LIVE = "JobLive"
+    JOB_HELD_BY_PBS = "JobHeldByPbs"
+    JOB_TABLE_UNREAD = "JobTableUnread"
+    WORKSPACE_UNREAD = "WorkspaceUnread"
+    LIST_UNREAD = "ListUnread"
+    EFFECT_UNKNOWN = "EffectUnknown"
+    STOPPING = "Stopping"
+    # holds: until a person decides
+    SUSPENDED = "Suspended"
+    LADDER_EXHAUSTED = "LadderExhausted"
+    GATE_HOLDS = "GateHolds"
+    JOBS_EXHAUSTED = "JobsExhausted"
+    NO_PROGRESS = "NoProgress"
+    SUBMIT_REFUSED = "SubmitRefused"
+    NODE_HOURS_EXHAUSTED = "NodeHoursExhausted"
+    TRAINED_IMMUTABLE = "TrainedImmutable"
+    LIST_MISSING = "ListMissing"
+    LIST_CHANGED = "ListChanged"
+    LIST_BAD = "ListBad"
+    SOURCE_UNUSABLE = "SourceUnusable"
+    VERDICT_UNREADABLE = "VerdictUnreadable"
+    STARTED_FROM_RANDOM = "StartedFromRandom"
+    JOB_DELETED = "JobDeleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One typed fact about a stage."""
+
+    type: str
+    """`Ready`, `SourceReady`, `Trained`, `Evaluated`, `GatesPassed`."""
+    status: str
+    """`True`, `False` or `Unknown`."""
+    reason: str
+    message: str
+    since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RungStatus:
+    """How one rung of the ladder went."""
+
+    strategy: str
+    attempt: str
+    outcome: str
+    """`untried`, `running`, `passed`, `failed`."""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """Where one stage is, for people and for the next decision."""
+
+    stage: str
+    phase: Phase
+    reason: Reason
+    message: str
+    strategy: str = ""
+    attempt: str = ""
+    tokens_done: int = 0
+    tokens_budget: int = 0
+    iteration: int = 0
+    iterations: int = 0
+    loss: float | None = None
+    learning_rate: float | None = None
+    job: str = ""
+    jobs: int = 0
+    node_hours: float = 0.0
+    rungs: tuple[RungStatus, ...] = ()
+    losses: Mapping[str, float] = field(default_factory=dict)
+    """Validation set → loss at the end of the stage (nats)."""
+    losses_before: Mapping[str, float] = field(default_factory=dict)
+    """The same at the stage's source checkpoint."""
+    conditions: tuple[Condition, ...] = ()
+    path: str = ""
+    """Where the attempt lies, relative to the workspace."""

@@ -1,0 +1,84 @@
+"""What no plan may do. Written against the plan and the look alone, sharing nothing with the code that planned.
+
+A plan that breaks one of these is shown with the reason and never applied: it is a defect of this program.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from reconciler.model.observed import AttemptSeen, Observed, Unread
+from reconciler.model.plan import Action, ActionKey, ActionKind, Plan
+
+LIVE_LETTERS_EXCEPT = "F"
+
+
+def judge(plan: Plan, observed: Observed) -> tuple[str, ...]:
+    """Every broken invariant, in words; empty for a sound plan."""
+    return tuple(_broken(plan, observed))
+
+
+def _broken(plan: Plan, observed: Observed) -> Iterator[str]:
+    if plan.actions and any(isinstance(t, Unread) for t in (observed.jobs, observed.attempts, observed.receipts)):
+        yield "acts on a look that was not whole"
+        return
+    for key, times in Counter(str(action.key) for action in plan.actions).items():
+        if times > 1:
+            yield f"does {key} {times} times"
+    jobs = [action for action in plan.actions if action.job is not None]
+    attempts = Counter((a.key.stage, a.key.attempt) for a in jobs)
+    for (stage, attempt), count in attempts.items():
+        if count > 1:
+            yield f"submits {count} jobs at once for attempt {attempt} of {stage}"
+    for action in plan.actions:
+        yield from _job_broken(action, observed)
+        yield from _paths_broken(plan, action)
+
+
+def _job_broken(action: Action, observed: Observed) -> Iterator[str]:
+    """One live job an attempt; never a write over a checkpoint; never from an iteration behind what is trained."""
+    if action.job is None or isinstance(observed.jobs, Unread) or isinstance(observed.attempts, Unread):
+        return
+    key = action.key
+    for job in observed.jobs:
+        other = ActionKey.parse(job.key) if job.key else None
+        same = other is not None and (other.campaign, other.stage, other.attempt) == (
+            key.campaign,
+            key.stage,
+            key.attempt,
+        )
+        if same and job.letter != LIVE_LETTERS_EXCEPT:
+            yield f"submits {key} while job {job.job_id} of that attempt is in state {job.letter}"
+    if key.kind is ActionKind.TRAIN:
+        yield from _training_broken(action, observed.attempts)
+
+
+def _training_broken(action: Action, attempts: Sequence[AttemptSeen]) -> Iterator[str]:
+    """A job whose leg has a complete checkpoint resumes from the newest one, by name."""
+    key = action.key
+    newest = 0
+    for seen in attempts:
+        if (seen.stage, seen.attempt) == (key.stage, key.attempt):
+            newest = max(
+                (c.iteration for g in seen.legs if g.index == key.leg for c in g.checkpoints if c.complete), default=0
+            )
+    text = str(action.job.values.get("launches", "")) if action.job else ""
+    restarts = any(flag in text for flag in ("--reset-iteration", "--finetune", "--universal-checkpoint"))
+    if newest and restarts:
+        yield f"{key} would start the leg over although iteration {newest} is trained"
+    if newest and f"--load-tag=global_step{newest}'" not in text:
+        yield f"{key} does not resume from iteration {newest}, the newest complete checkpoint"
+
+
+def _paths_broken(plan: Plan, action: Action) -> Iterator[str]:
+    """Writes stay inside the attempt's own folder (and the campaign's tools), never inside a checkpoint."""
+    own = f"{action.key.campaign}/{action.key.stage}/{action.key.attempt}/"
+    tools = f"{plan.campaign}/tools/"
+    written = [file.path for file in action.files] + list(action.remove)
+    for path in [*written, *(f"{folder}/" for folder in action.directories)]:
+        if not path.startswith((own, tools)) or ".." in path.split("/"):
+            yield f"{action.key} touches {path}, outside its attempt"
+    for path in written:
+        if "/global_step" in path or path.rsplit("/", 1)[-1].startswith("latest"):
+            yield f"{action.key} touches {path}, inside a checkpoint"

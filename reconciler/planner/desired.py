@@ -1,0 +1,72 @@
+"""What the planner is given besides the look at the cluster: manifests at a revision, and where things lie there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.domain.catalog import Catalog
+from reconciler.model.manifests import CampaignSpec, ClusterSpec, ModelSpec, StageManifest
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Absolute folders on the cluster."""
+
+    workspace: str
+    root: str
+    """What relative list paths count from."""
+    checkout: str
+    """The launcher's checkout."""
+    converter: str
+    """Source text of the one-file converter that conversion jobs run."""
+
+    def path(self, path: str) -> str:
+        """A manifest's path as the cluster sees it."""
+        return path if path.startswith("/") else f"{self.root}/{path}"
+
+    def in_workspace(self, path: str) -> str:
+        """The absolute form of a path relative to the workspace."""
+        return f"{self.workspace}/{path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The manifests of one campaign at one revision."""
+
+    catalog: Catalog
+    campaign: str
+    revision: str
+    dirty: bool
+    site: Site
+    retry: frozenset[str] = field(default_factory=frozenset)
+    """Stages whose operational holds a person has looked at and lifts for this pass."""
+
+    @property
+    def spec(self) -> CampaignSpec:
+        return self.catalog.campaign(self.campaign).spec
+
+    @property
+    def cluster(self) -> ClusterSpec:
+        return self.catalog.cluster_of(self.campaign).spec
+
+    @property
+    def model(self) -> ModelSpec:
+        return self.catalog.model_of(self.campaign).spec
+
+    @property
+    def stages(self) -> tuple[StageManifest, ...]:
+        return self.catalog.stages(self.campaign)
+
+    def list_paths(self) -> dict[str, str]:
+        """Dataset symbol → absolute path of its list on this cluster."""
+        name = self.spec.cluster
+        datasets: Mapping[str, object] = self.catalog.datasets(self.campaign)
+        return {
+            symbol: self.site.path(self.catalog.dataset_by_symbol(self.campaign, symbol).spec.lists[name].path)
+            for symbol in datasets
+        }
+
+    def validation_paths(self) -> dict[str, str]:
+        """Validation set → absolute path of its list on this cluster."""
+        return {s.name: self.site.path(s.lists[self.spec.cluster].path) for s in self.model.validation.sets}

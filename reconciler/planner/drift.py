@@ -1,0 +1,151 @@
+"""Two wants → what changed, in the field's words; and what to say when somebody edits what has been trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from reconciler.model.observed import Observed, Unread
+from reconciler.model.plan import Change
+from reconciler.model.quantities import approximate_tokens
+from reconciler.model.recipe import Recipe
+from reconciler.planner.desired import Desired
+
+TOLD_CHANGES_MAX = 6
+CAMPAIGN = "(campaign)"
+"""Where a change stands that belongs to no one stage."""
+
+
+def applied_text(desired: Desired) -> str:
+    """The text of `applied.json`: what this revision wants, flat, for the next plan to compare with."""
+    body = {"revision": desired.revision, "dirty": desired.dirty, "wants": _wants(desired)}
+    return json.dumps(body, sort_keys=True, indent=1) + "\n"
+
+
+def since_applied(desired: Desired, observed: Observed) -> tuple[Change, ...]:
+    """Differences between what was last applied and what is wanted now; empty before the first apply."""
+    if observed.applied is None or isinstance(observed.applied, Unread):
+        return ()
+    try:
+        before = json.loads(observed.applied)["wants"]
+        was = {str(stage): {str(k): str(v) for k, v in flat.items()} for stage, flat in before.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return ()  # a damaged file only costs the comparison; the next apply writes it anew
+    now = _wants(desired)
+    changes: list[Change] = []
+    for stage in [*now, *(name for name in was if name not in now)]:
+        old, new = was.get(stage), now.get(stage)
+        if old is None or new is None:
+            changes.append(
+                Change(stage, "", "absent" if old is None else "present", "removed" if old else "new", False)
+            )
+            continue
+        paths = [*new, *(path for path in old if path not in new)]
+        changes += [
+            Change(stage, path, old.get(path, "absent"), new.get(path, "absent"), False)
+            for path in paths
+            if old.get(path) != new.get(path)
+        ]
+    return tuple(changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a trained stage is not started over."""
+
+    message: str
+    """What was edited, in one line."""
+    ways_on: tuple[str, ...]
+    """What a person can do, each in one line."""
+
+
+def refusal(stage: str, was: Recipe | None, ladder: Sequence[Recipe], tokens: int) -> Refusal:
+    """Say what of a trained stage was edited, and the legal ways on with what they cost."""
+    trained = approximate_tokens(tokens)
+    ways = (
+        "revert the edit, and the stage is as it was",
+        f"leave {stage} and add one after it with the new recipe; that is also how a budget is extended",
+        f"give the edited stage a new name: it trains anew beside {stage}, whose {trained} tokens are set aside",
+    )
+    if was is None:
+        return Refusal(f"{trained} tokens were trained by a recipe that cannot be read back", ways[1:])
+    nearest = next((recipe for recipe in ladder if recipe.strategy == was.strategy), ladder[0])
+    differences = recipe_changes(was, nearest)
+    told = ", ".join(f"{path} {before} → {after}" for path, before, after in differences[:TOLD_CHANGES_MAX])
+    if len(differences) > TOLD_CHANGES_MAX:
+        told += f" and {len(differences) - TOLD_CHANGES_MAX} more"
+    if was.source.attempt != nearest.source.attempt:
+        told = "its source is another attempt now" + (f", {told}" if told else "")
+    return Refusal(
+        f"{was.strategy} was edited after {trained} tokens had been trained: {told or 'its data lists'}", ways
+    )
+
+
+def recipe_changes(was: Recipe, now: Recipe) -> list[tuple[str, str, str]]:
+    """(path, before, after) for every leaf that a person wrote and that differs."""
+    before, after = _flat(_written(was)), _flat(_written(now))
+    paths = [*before, *(path for path in after if path not in before)]
+    return [
+        (path, before.get(path, "absent"), after.get(path, "absent"))
+        for path in paths
+        if before.get(path) != after.get(path)
+    ]
+
+
+def _written(recipe: Recipe) -> dict[str, Any]:
+    """The recipe less what is computed from the rest: shares follow from weights, iterations from tokens."""
+    body = asdict(recipe)
+    legs = body.pop("legs")
+    for label in ("campaign", "stage", "strategy", "version", "source", "accumulation"):
+        body.pop(label)
+    for leg in legs:
+        for computed in ("mixture", "position", "iterations"):
+            leg.pop(computed)
+        for computed in ("start", "end"):
+            leg["curve"].pop(computed)
+        leg["weights"] = leg.pop("terms")
+        leg["lists"] = {symbol: f"content {digest[:12]}" for symbol, digest in leg["lists"].items()}
+    named = legs[0] if len(legs) == 1 else {f"leg {index}": leg for index, leg in enumerate(legs)}
+    return {**named, **body} if len(legs) > 1 else {**body, **named}
+
+
+def _wants(desired: Desired) -> dict[str, dict[str, str]]:
+    name = desired.spec.cluster
+    datasets = {
+        symbol: data.spec.model_dump(mode="json", exclude={"lists": {k for k in data.spec.lists if k != name}})
+        for symbol, data in desired.catalog.datasets(desired.campaign).items()
+    }
+    shared = {
+        "campaign": desired.spec.model_dump(mode="json"),
+        "model": desired.model.model_dump(mode="json"),
+        "cluster": desired.cluster.model_dump(mode="json"),
+        "datasets": datasets,
+    }
+    wants = {CAMPAIGN: _flat(shared)}
+    for stage in desired.stages:
+        wants[stage.metadata.name] = _flat(_by_strategy(stage.spec.model_dump(mode="json")))
+    return wants
+
+
+def _by_strategy(spec: dict[str, Any]) -> dict[str, Any]:
+    """Strategies by name rather than by place, so that one put on top is one change."""
+    strategies = spec.pop("strategies")
+    ladder = " > ".join(strategy["name"] for strategy in strategies)
+    named = {strategy.pop("name"): strategy for strategy in strategies}
+    return {"ladder": ladder, **spec, **{f"strategy {key}": value for key, value in named.items()}}
+
+
+def _flat(value: Any, path: str = "") -> dict[str, str]:
+    """Nested mappings and lists → dotted path → text of the leaf."""
+    if isinstance(value, Mapping):
+        items = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, (list, tuple)):
+        items = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        return {path: str(value)}
+    flat: dict[str, str] = {}
+    for key, item in items:
+        flat |= _flat(item, f"{path}.{key}" if path else key)
+    return flat

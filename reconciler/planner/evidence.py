@@ -1,0 +1,105 @@
+"""What one look holds about one attempt, indexed for questions: which jobs live, how many ended, what was judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconciler.model.observed import AttemptSeen, EvaluationSeen, Job, LegSeen, Receipt, TrainLog
+from reconciler.model.plan import ActionKey, ActionKind
+from reconciler.model.verdict import Verdict, read_verdict
+
+FINAL_VERDICT = "final"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Jobs, receipts and files of one attempt. Built only from tables that were read whole."""
+
+    seen: AttemptSeen | None
+    receipts: tuple[tuple[ActionKey, Receipt], ...]
+    jobs: tuple[tuple[ActionKey, Job], ...]
+    """Jobs that carry a key of this attempt, or whose id a receipt of it names."""
+
+    def live(self) -> tuple[tuple[ActionKey, Job], ...]:
+        """Jobs that may still write."""
+        return tuple((key, job) for key, job in self.jobs if job.live)
+
+    def ended(self, kind: ActionKind, leg: int, detail: str = "") -> tuple[tuple[ActionKey, Receipt], ...]:
+        """Submitted jobs of this kind that live no more, in order: what the next key counts."""
+        alive = {job.job_id for _, job in self.live()}
+        same = [
+            (key, receipt)
+            for key, receipt in self.receipts
+            if (key.kind, key.leg, key.detail) == (kind, leg, detail)
+            and receipt.job_id is not None
+            and receipt.job_id not in alive
+        ]
+        return tuple(sorted(same, key=lambda pair: pair[0].ended))
+
+    def receipt(self, key: ActionKey) -> Receipt | None:
+        """The journal entry of exactly this key."""
+        return next((receipt for found, receipt in self.receipts if found == key), None)
+
+    def job(self, job_id: str | None) -> Job | None:
+        """A job of the table by its id."""
+        return next((job for _, job in self.jobs if job.job_id == job_id), None)
+
+    def leg(self, index: int) -> LegSeen:
+        """A leg's folder; an empty one if it is not there yet."""
+        legs = self.seen.legs if self.seen else ()
+        return next((leg for leg in legs if leg.index == index), LegSeen(index))
+
+    def log(self, key: ActionKey) -> TrainLog | None:
+        """What the training job of this key logged."""
+        return next((log for log in self.leg(key.leg).logs if log.key == str(key)), None)
+
+    def evaluation(self, leg: int, iteration: int) -> EvaluationSeen | None:
+        """The validation losses at one checkpoint."""
+        found = self.seen.evaluations if self.seen else ()
+        return next((e for e in found if (e.leg, e.iteration) == (leg, iteration)), None)
+
+    def verdict(self) -> Verdict | None:
+        """The final verdict, if one was written."""
+        text = self.seen.verdicts.get(FINAL_VERDICT) if self.seen else None
+        return read_verdict(text) if text is not None else None
+
+    def begun_not_failed(self) -> bool:
+        """Whether anything was done for this attempt and no verdict has failed it."""
+        verdict = self.verdict()
+        return bool(self.receipts) and (verdict is None or verdict.passed)
+
+    def verdict_damaged(self) -> bool:
+        """Whether there is a final verdict that cannot be read back."""
+        return self.verdict() is None and self.seen is not None and FINAL_VERDICT in self.seen.verdicts
+
+    def trained_iterations(self) -> int:
+        """Iterations that complete checkpoints hold, over all legs: what a discard would cost."""
+        newest = [leg.newest_complete() for leg in (self.seen.legs if self.seen else ())]
+        return sum(checkpoint.iteration for checkpoint in newest if checkpoint)
+
+
+def gather(
+    campaign: str,
+    stage: str,
+    attempt: str,
+    attempts: Sequence[AttemptSeen],
+    receipts: Sequence[Receipt],
+    jobs: Sequence[Job],
+) -> Evidence:
+    """The evidence of one attempt out of a whole look."""
+    whose = (campaign, stage, attempt)
+    ours = [
+        (key, receipt)
+        for receipt in receipts
+        if (key := ActionKey.parse(receipt.key)) and (key.campaign, key.stage, key.attempt) == whose
+    ]
+    by_id = {receipt.job_id: key for key, receipt in ours if receipt.job_id}
+    carried: list[tuple[ActionKey, Job]] = []
+    for job in jobs:
+        # The key that a job carries comes first: a server that was set up anew gives old ids to other jobs.
+        key = (ActionKey.parse(job.key) if job.key else None) or by_id.get(job.job_id)
+        if key and (key.campaign, key.stage, key.attempt) == whose:
+            carried.append((key, job))
+    seen = next((a for a in attempts if (a.stage, a.attempt) == (stage, attempt)), None)
+    return Evidence(seen, tuple(ours), tuple(carried))

@@ -1,0 +1,92 @@
+"""Data lists as the cluster has them → content digests, and the mixed list of each leg."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from reconciler.domain.mixture import Mixed, MixRefused, Source, mix
+from reconciler.model.datalist import DataList, content_digest
+from reconciler.model.listreader import BadList, parse_list
+from reconciler.model.observed import ListAbsent, ListSeen, Observed, Unread
+from reconciler.model.recipe import LegRecipe
+from reconciler.model.status import Reason
+from reconciler.planner.desired import Desired
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a list cannot be used: unread is a wait, all else is a hold."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """The campaign's lists by dataset symbol: read, or why not."""
+
+    read: Mapping[str, DataList]
+    digests: Mapping[str, str]
+    troubles: Mapping[str, Trouble]
+    """By dataset symbol or validation set."""
+
+    def trouble(self, names: tuple[str, ...]) -> Trouble | None:
+        """The first trouble among these lists."""
+        return next((self.troubles[name] for name in names if name in self.troubles), None)
+
+    def mixed(self, desired: Desired, leg: LegRecipe) -> Mixed | Trouble:
+        """The leg's mixture as rows, corpora labelled by source, with tokens and epochs per source."""
+        sources = [
+            Source(symbol, Fraction(share), self.read[symbol], _tokens(desired, symbol))
+            for symbol, share in leg.mixture.items()
+        ]
+        result = mix(sources, token_budget=leg.tokens)
+        if isinstance(result, MixRefused):
+            return Trouble(Reason.LIST_BAD, "; ".join(problem.message for problem in result.problems))
+        return result
+
+
+def _tokens(desired: Desired, symbol: str) -> int:
+    return desired.catalog.dataset_by_symbol(desired.campaign, symbol).spec.tokens
+
+
+def read_lists(desired: Desired, observed: Observed) -> Lists:
+    """Parse and digest every list the campaign names; pinned ones must have their pinned bytes."""
+    read: dict[str, DataList] = {}
+    digests: dict[str, str] = {}
+    troubles: dict[str, Trouble] = {}
+    name = desired.spec.cluster
+    for label, path in desired.validation_paths().items():
+        pin = next(chosen.lists[name].sha256 for chosen in desired.model.validation.sets if chosen.name == label)
+        found = _one(label, path, observed.lists.get(path, Unread("not asked for")), pin)
+        if isinstance(found, Trouble):
+            troubles[label] = found
+    # Apart from the above: a validation set may have a symbol's name, and must never be trained on.
+    for symbol, path in desired.list_paths().items():
+        pin = desired.catalog.dataset_by_symbol(desired.campaign, symbol).spec.lists[name].sha256
+        found = _one(symbol, path, observed.lists.get(path, Unread("not asked for")), pin)
+        if isinstance(found, Trouble):
+            troubles[symbol] = found
+        else:
+            read[symbol], digests[symbol] = found, content_digest(found)
+    return Lists(read, digests, troubles)
+
+
+def _one(label: str, path: str, seen: ListSeen | ListAbsent | Unread, pin: str | None) -> DataList | Trouble:
+    match seen:
+        case Unread(why=why):
+            return Trouble(Reason.LIST_UNREAD, f"the data list of {label} could not be read: {why}")
+        case ListAbsent():
+            return Trouble(Reason.LIST_MISSING, f"the cluster has no data list of {label} at {path}")
+        case ListSeen(text=text, sha256=sha256):
+            if pin is not None and pin != sha256:
+                message = f"the data list of {label} at {path} has SHA-256 {sha256}, the manifest pins {pin}"
+                return Trouble(Reason.LIST_CHANGED, message)
+            parsed = parse_list(text, default_corpus=label)
+            if isinstance(parsed, BadList):
+                first = parsed.problems[0]
+                more = f" and {len(parsed.problems) - 1} more problems" if len(parsed.problems) > 1 else ""
+                return Trouble(Reason.LIST_BAD, f"{path}:{first.line}:{first.column}: {first.message}{more}")
+            return parsed.data

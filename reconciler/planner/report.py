@@ -1,0 +1,104 @@
+"""An attempt's evidence → the stage's status: tokens, loss, rate, losses before and after, conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconciler.model.observed import Job, LogPoint
+from reconciler.model.plan import ActionKind
+from reconciler.model.status import Condition, Phase, Reason, RungStatus, StageStatus
+from reconciler.planner.ledger import jobs_of, node_hours
+from reconciler.planner.steps import Attempt, baseline_of, final_losses
+
+
+def describe(
+    attempt: Attempt,
+    reason: Reason,
+    phase: Phase,
+    message: str,
+    rungs: tuple[RungStatus, ...],
+    jobs: Sequence[Job],
+    now_s: float,
+) -> StageStatus:
+    """Where the stage is, from its current attempt's evidence."""
+    workshop, evidence = attempt.workshop, attempt.evidence
+    recipe, desired = workshop.recipe, workshop.desired
+    stage = workshop.stage.metadata.name
+    point = _newest_point(attempt)
+    iteration = evidence.trained_iterations()
+    live = evidence.live()
+    verdict = evidence.verdict()
+    if phase is Phase.DONE and iteration < recipe.iterations:
+        message += "; its last checkpoint is not there any more"
+    if verdict is not None:
+        iteration = max(iteration, min(verdict.iteration, recipe.iterations))
+    return StageStatus(
+        stage=stage,
+        phase=phase,
+        reason=reason,
+        message=message,
+        strategy=recipe.strategy,
+        attempt=recipe.attempt,
+        tokens_done=min(iteration * desired.model.tokens_per_iteration, recipe.tokens),
+        tokens_budget=recipe.tokens,
+        iteration=max(iteration, _reached(attempt)) if live else iteration,
+        iterations=recipe.iterations,
+        loss=point.loss if point else None,
+        learning_rate=point.learning_rate if point else None,
+        job=live[0][1].job_id if live else "",
+        jobs=jobs_of(desired, jobs, stage),
+        node_hours=node_hours(desired, jobs, now_s, stage),
+        rungs=rungs,
+        losses=dict(final_losses(attempt) or {}),
+        losses_before=dict(baseline_of(attempt) or {}),
+        conditions=_conditions(attempt, phase, reason, message),
+        path=workshop.folder,
+    )
+
+
+def _newest_point(attempt: Attempt) -> LogPoint | None:
+    for index in reversed(range(len(attempt.workshop.recipe.legs))):
+        for log in reversed(attempt.evidence.leg(index).logs):
+            if log.last:
+                return log.last[-1]
+    return None
+
+
+def _reached(attempt: Attempt) -> int:
+    """Iterations over all legs that the newest log has reached; ahead of the checkpoints while a job runs."""
+    done = 0
+    for index, leg in enumerate(attempt.workshop.recipe.legs):
+        logs = attempt.evidence.leg(index).logs
+        reached = max((log.last[-1].iteration for log in logs if log.last), default=0)
+        done += min(reached, leg.iterations)
+    return done
+
+
+def _conditions(attempt: Attempt, phase: Phase, reason: Reason, message: str) -> tuple[Condition, ...]:
+    recipe = attempt.workshop.recipe
+    trained = attempt.evidence.trained_iterations() >= recipe.iterations
+    verdict = attempt.evidence.verdict()
+    passed = "Unknown" if verdict is None else str(verdict.passed)
+    jobs = len(attempt.evidence.ended(ActionKind.TRAIN, len(recipe.legs) - 1))
+    return (
+        Condition("Ready", str(phase is Phase.DONE), reason, message),
+        Condition(
+            "Trained",
+            str(trained),
+            "BudgetReached" if trained else Reason.TOKENS_REMAIN,
+            f"{attempt.evidence.trained_iterations()} of {recipe.iterations} iterations in complete checkpoints, "
+            f"{jobs} jobs ended",
+        ),
+        Condition(
+            "Evaluated",
+            str(final_losses(attempt) is not None),
+            "AllSetsRead" if final_losses(attempt) is not None else Reason.EVALUATION_NEEDED,
+            f"{len(final_losses(attempt) or {})} of {len(attempt.validation_sets)} validation sets have a loss",
+        ),
+        Condition(
+            "GatesPassed",
+            passed,
+            Reason.VERDICT_DUE if verdict is None else (Reason.ALL_EVIDENCE if verdict.passed else Reason.GATE_FAILED),
+            verdict.message if verdict else "not judged yet",
+        ),
+    )

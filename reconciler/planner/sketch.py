@@ -1,0 +1,47 @@
+"""The first or a later job of a leg as it would be, from manifests alone: no cluster is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.domain.resolve import StageOutcome, Unresolved, resolve
+from reconciler.model.manifests import StageManifest, Strategy
+from reconciler.model.plan import Action, FileWrite
+from reconciler.planner.desired import Desired
+from reconciler.planner.jobs import Workshop
+from reconciler.planner.lists import Lists
+
+UNREAD_LIST = "0" * 12
+"""Stands in a data list's name for the digest of a content that was not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """An action that nobody will carry out."""
+
+    action: Action
+    attempt: str
+
+
+def sketch(desired: Desired, stage: StageManifest, strategy: Strategy, leg: int, *, later: bool) -> Sketch | Unresolved:
+    """One job of a leg, with every earlier stage taken to have held on its first rung.
+
+    The attempt's name is provisional: it depends on the content of data lists, which only the cluster has.
+    """
+    before: list[StageOutcome] = []
+    for earlier in desired.stages:
+        if earlier.metadata.name == stage.metadata.name:
+            break
+        assumed = resolve(desired.catalog, desired.campaign, earlier, earlier.spec.strategies[0], before, {})
+        if isinstance(assumed, Unresolved):
+            return assumed
+        before.append(StageOutcome(earlier.metadata.name, assumed))
+    recipe = resolve(desired.catalog, desired.campaign, stage, strategy, before, {})
+    if isinstance(recipe, Unresolved):
+        return recipe
+    workshop = Workshop(desired, stage, recipe, Lists({}, {}, {}))
+    data_list = FileWrite(f"{workshop.folder}/lists/leg-{leg}-{UNREAD_LIST}.txt", "")
+    # A later job resumes from whatever its predecessor saved; the first save stands for it.
+    newest = min(desired.model.checkpoint_every, recipe.legs[leg].iterations) if later else None
+    action = workshop.train(leg, 1 if later else 0, data_list, newest=newest, latest_agrees=True)
+    return Sketch(action, recipe.attempt)

@@ -1,0 +1,4 @@
+# Aurora: compute nodes reach the network through the site's proxy; Python comes from the frameworks module.
+export http_proxy=http://proxy.alcf.anl.gov:3128 https_proxy=http://proxy.alcf.anl.gov:3128
+module load frameworks
+export FI_MR_CACHE_MONITOR=userfaultfd

@@ -1,0 +1,318 @@
+"""Attempts as files → what was seen: complete checkpoints, evaluations, conversions, and what must not blind a look."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.observed import AttemptSeen, ListAbsent, ListSeen, TrainLog, Unread
+from tests.cluster.test_agent_logs import line
+from tests.cluster.world import ATTEMPT, CAMPAIGN, STAGE, World
+
+SIZE = 1000
+EOCD = b"PK\x05\x06" + bytes(18)
+
+
+def zipped(size: int) -> bytes:
+    return b"PK\x03\x04" + bytes(size - 4 - len(EOCD)) + EOCD
+
+
+def save(leg: Path, step: int, ranks: int = 2, parts: int = 1, tracker: str | None = "") -> Path:
+    """A checkpoint as the launcher leaves it; tracker "" is written with `step`, None not at all."""
+    folder = leg / f"global_step{step}"
+    folder.mkdir(parents=True)
+    for part in range(parts):
+        (folder / f"mp_rank_{part:02d}_model_states.pt").write_bytes(zipped(SIZE))
+        for rank in range(ranks):
+            (folder / f"bf16_zero_pp_rank_{rank}_mp_rank_{part:02d}_optim_states.pt").write_bytes(zipped(SIZE * 3))
+    (leg / "latest").write_text(f"global_step{step}")
+    if tracker is not None:
+        (leg / "latest_checkpointed_iteration.txt").write_text(tracker or str(step))
+    return folder
+
+
+@pytest.fixture
+def attempt(world: World) -> Path:
+    world.attempt.mkdir(parents=True)
+    (world.attempt / "recipe.json").write_text(json.dumps({"data_parallel": 2}))
+    return world.attempt
+
+
+def seen(world: World) -> AttemptSeen:
+    found = world.observe().attempts
+    assert isinstance(found, tuple), found
+    return next(a for a in found if (a.stage, a.attempt) == (STAGE, ATTEMPT))
+
+
+def completeness(world: World) -> dict[int, str]:
+    (leg,) = seen(world).legs
+    assert all(c.complete is not bool(c.why_not) for c in leg.checkpoints)
+    return {checkpoint.iteration: checkpoint.why_not for checkpoint in leg.checkpoints}
+
+
+def test_a_whole_checkpoint(world: World, attempt: Path) -> None:
+    save(attempt / "leg-0", 60)
+    (leg,) = seen(world).legs
+    (checkpoint,) = leg.checkpoints
+    assert (checkpoint.iteration, checkpoint.complete, checkpoint.data_parallel) == (60, True, 2)
+    assert checkpoint.size_bytes == SIZE * 7
+    assert (leg.latest, leg.tracker, leg.converted) == (60, 60, None)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        ("no shard of rank 1", "1 optimizer shards, 2 are needed"),
+        ("no model file", "no model file"),
+        ("an empty shard", "an empty file"),
+        ("a small shard", "a file of 1000 bytes among others of 3000"),
+        ("a shard cut by one byte", "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt is cut short at 2999 bytes"),
+        ("a shard of a third rank", "3 optimizer shards, 2 are needed"),
+        ("rank 1 named 2", "2 optimizer shards, 2 are needed"),
+        ("no second model part", "1 of 2 model files"),
+        ("latest ahead of the tracker", "the tracker file says 59"),
+        ("empty tracker", "the tracker file is missing or empty"),
+        ("no tracker", "the tracker file is missing or empty"),
+        ("no recipe", "recipe.json does not say on how many data-parallel ranks it was trained"),
+    ],
+)
+def test_what_makes_a_checkpoint_incomplete(world: World, attempt: Path, damage: str, why: str) -> None:
+    leg = attempt / "leg-0"
+    folder = save(leg, 60)
+    shard = folder / "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"
+    match damage:
+        case "no shard of rank 1":
+            shard.unlink()
+        case "no model file":
+            (folder / "mp_rank_00_model_states.pt").unlink()
+        case "an empty shard":
+            shard.write_bytes(b"")
+        case "a small shard":
+            shard.write_bytes(zipped(SIZE))
+        case "a shard cut by one byte":
+            shard.write_bytes(zipped(SIZE * 3)[:-1])
+        case "a shard of a third rank":
+            (folder / "bf16_zero_pp_rank_2_mp_rank_00_optim_states.pt").write_bytes(zipped(SIZE * 3))
+        case "rank 1 named 2":
+            shard.rename(folder / "bf16_zero_pp_rank_2_mp_rank_00_optim_states.pt")
+        case "no second model part":
+            for rank in range(2):
+                (folder / f"bf16_zero_pp_rank_{rank}_mp_rank_01_optim_states.pt").write_bytes(zipped(SIZE * 3))
+        case "latest ahead of the tracker":
+            (leg / "latest_checkpointed_iteration.txt").write_text("59")
+        case "empty tracker":
+            (leg / "latest_checkpointed_iteration.txt").write_text("")
+        case "no tracker":
+            (leg / "latest_checkpointed_iteration.txt").unlink()
+        case "no recipe":
+            (attempt / "recipe.json").unlink()
+        case _:
+            raise AssertionError(damage)
+    assert completeness(world) == {60: why}
+
+
+def test_model_parallel_parts_are_counted(world: World, attempt: Path) -> None:
+    save(attempt / "leg-0", 60, parts=2)
+    assert completeness(world) == {60: ""}
+
+
+def test_an_older_whole_folder_counts_when_the_newest_is_not(world: World, attempt: Path) -> None:
+    save(attempt / "leg-0", 60)
+    folder = save(attempt / "leg-0", 120, tracker="60")
+    (folder / "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt").unlink()
+    assert list(completeness(world)) == [60, 120]
+    assert completeness(world)[60] == ""
+    newest = seen(world).legs[0].newest_complete()
+    assert newest is not None
+    assert newest.iteration == 60
+    assert (seen(world).legs[0].latest, seen(world).legs[0].tracker) == (120, 60)
+
+
+def test_with_an_empty_tracker_the_folder_before_the_newest_counts(world: World, attempt: Path) -> None:
+    save(attempt / "leg-0", 60)
+    save(attempt / "leg-0", 120, tracker="\0")
+    assert completeness(world) == {60: "", 120: "the tracker file is missing or empty"}
+
+
+def test_the_newest_cut_short_uncovers_the_one_before(world: World, attempt: Path) -> None:
+    save(attempt / "leg-0", 60)
+    folder = save(attempt / "leg-0", 120)
+    model = folder / "mp_rank_00_model_states.pt"
+    model.write_bytes(model.read_bytes()[:-10])
+    assert completeness(world) == {60: "", 120: "mp_rank_00_model_states.pt is cut short at 990 bytes"}
+
+
+def test_training_logs_by_leg_and_job(world: World, attempt: Path) -> None:
+    jobs = attempt / "jobs"
+    jobs.mkdir()
+    for name in ("l0-n1-train.log", "l0-n0-train.log", "l1-n0-train.log"):
+        (jobs / name).write_text(line(7) + "\n")
+    for other in ("l0-n0-train.pbs", "l0-n0-convert.log", "x.log", "l0-n0-train.log.numbers.json"):
+        (jobs / other).write_text("")
+    legs = seen(world).legs
+    assert [[log.key.split("/", 3)[3] for log in leg.logs] for leg in legs] == [
+        ["l0/n0/train", "l0/n1/train"],
+        ["l1/n0/train"],
+    ]
+    log = legs[0].logs[0]
+    assert isinstance(log, TrainLog)
+    assert (log.key, log.last[0].iteration, log.windows[0].mean) == (
+        f"{CAMPAIGN}/{STAGE}/{ATTEMPT}/l0/n0/train",
+        7,
+        2.418306,
+    )
+
+
+VALIDATION = " validation loss at iteration 0 on 64-sample draw from validation set | lm loss value={}lm loss PPL=7.4"
+
+
+def test_evaluations_by_checkpoint_and_set(world: World, attempt: Path) -> None:
+    folder = attempt / "evaluations/leg-0-60"
+    folder.mkdir(parents=True)
+    (folder / "d0.log").write_text("x\n" + VALIDATION.format("2.000001") + "\n---\n")
+    (folder / "d1.log").write_text(
+        VALIDATION.format("3.5") + "\n" + VALIDATION.format("1.5").replace("valid", "test", 1)
+    )
+    (folder / "d2.log.part").write_text(VALIDATION.format("9.0"))
+    (folder / "d3.log").write_text(VALIDATION.format("nan"))
+    (folder / "d4.log").write_text(VALIDATION.format("4.0").replace("validation set", "test set"))
+    (folder / "d5.log").write_text("Traceback")
+    (attempt / "evaluations/scratch").mkdir()
+    (found,) = seen(world).evaluations
+    assert (found.leg, found.iteration, dict(found.losses)) == (0, 60, {"d0": 2.000001, "d1": 3.5})
+
+
+def universal(attempt: Path, files: dict[str, int]) -> Path:
+    source = attempt / "leg-0-source"
+    folder = source / "global_step60_universal"
+    (folder / "zero").mkdir(parents=True)
+    for name, size in files.items():
+        (folder / name).write_bytes(bytes(size))
+    receipt = {"iteration": 60, "files": {name: {"bytes": size} for name, size in files.items()}}
+    (folder / "receipt.json").write_text(json.dumps(receipt))
+    (source / "latest_universal").write_text("global_step60_universal")
+    return source
+
+
+@pytest.mark.parametrize(
+    ("damage", "converted"),
+    [
+        ("none", 60),
+        ("no pointer", None),
+        ("pointer elsewhere", None),
+        ("no receipt", None),
+        ("receipt of another iteration", None),
+        ("receipt is garbage", None),
+        ("a file is shorter", None),
+        ("a file is gone", None),
+        ("a file outside", None),
+    ],
+)
+def test_a_conversion_counts_when_its_receipt_holds(
+    world: World, attempt: Path, damage: str, converted: int | None
+) -> None:
+    source = universal(attempt, {"zero/a.pt": 100, "mp.pt": 50})
+    folder = source / "global_step60_universal"
+    match damage:
+        case "no pointer":
+            (source / "latest_universal").unlink()
+        case "pointer elsewhere":
+            (source / "latest_universal").write_text("../../leg-0")
+        case "no receipt":
+            (folder / "receipt.json").unlink()
+        case "receipt of another iteration":
+            (folder / "receipt.json").write_text(json.dumps({"iteration": 59, "files": {"mp.pt": {"bytes": 50}}}))
+        case "receipt is garbage":
+            (folder / "receipt.json").write_text("[" * 10_000)
+        case "a file is shorter":
+            (folder / "mp.pt").write_bytes(bytes(49))
+        case "a file is gone":
+            (folder / "zero/a.pt").unlink()
+        case "a file outside":
+            (folder / "receipt.json").write_text(
+                json.dumps({"iteration": 60, "files": {"../../../recipe.json": {"bytes": 20}}})
+            )
+        case _:
+            assert damage == "none"
+    (leg,) = seen(world).legs
+    assert (leg.index, leg.converted) == (0, converted)
+
+
+def test_verdicts_recipe_and_kill_switch(world: World, attempt: Path) -> None:
+    (attempt / "verdicts").mkdir()
+    (attempt / "verdicts/final.json").write_text('{"é": 1}')
+    (attempt / "verdicts/.final.json.new").write_text("half")
+    (attempt / "stop").write_text("")
+    found = seen(world)
+    assert dict(found.verdicts) == {"final": '{"é": 1}'}
+    assert found.stop_requested
+    assert found.recipe == '{"data_parallel": 2}'
+
+
+@pytest.mark.parametrize(
+    "damage", ["leg leads out", "checkpoint leads out", "recipe is a link", "recipe is not UTF-8", "fifo"]
+)
+def test_an_attempt_that_cannot_be_read_says_so_and_hides_no_other(world: World, attempt: Path, damage: str) -> None:
+    outside = world.top / "outside"
+    save(outside, 60)
+    match damage:
+        case "leg leads out":
+            (attempt / "leg-0").symlink_to(outside)
+        case "checkpoint leads out":
+            (attempt / "leg-0").mkdir()
+            (attempt / "leg-0/global_step60").symlink_to(outside / "global_step60")
+        case "recipe is a link":
+            (attempt / "recipe.json").unlink()
+            (attempt / "recipe.json").symlink_to(outside / "latest")
+        case "recipe is not UTF-8":
+            (attempt / "recipe.json").write_bytes(b"\xff")
+        case "fifo":
+            (attempt / "jobs").mkdir()
+            os.mkfifo(attempt / "jobs/l0-n0-train.log")
+        case _:
+            raise AssertionError(damage)
+    other = attempt.with_name("ba9876543210")
+    other.mkdir()
+    (other / "recipe.json").write_text("{}")
+    found = world.observe().attempts
+    assert isinstance(found, tuple)
+    assert [(a.attempt, bool(a.unread), a.recipe) for a in found] == [
+        (ATTEMPT, True, None),
+        ("ba9876543210", False, "{}"),
+    ]
+
+
+def test_odd_names_beside_attempts_are_passed_over(world: World, attempt: Path) -> None:
+    (world.workspace / CAMPAIGN / "tools").mkdir()
+    (world.workspace / CAMPAIGN / "applied.json").write_text("{}")
+    (world.workspace / CAMPAIGN / STAGE / "notes").mkdir()
+    (attempt.parent / "0123456789AB").mkdir()
+    with open(os.fsencode(attempt) + b"/\xff\xfe", "wb"):
+        pass
+    (attempt / "leg-x").mkdir()
+    found = world.observe()
+    assert [a.attempt for a in found.attempts] == [ATTEMPT]  # type: ignore[union-attr]
+    assert found.applied == "{}"
+
+
+def test_data_lists_are_read_wherever_they_lie(world: World) -> None:
+    folder = world.top / "data"
+    folder.mkdir()
+    (folder / "list.txt").write_text("0.5 é c\n")
+    (folder / "link.txt").symlink_to("list.txt")
+    (folder / "latin.txt").write_bytes(b"\xe9")
+    (folder / "big.txt").write_bytes(b"x" * (8 * 1024 * 1024 + 1))
+    os.mkfifo(folder / "fifo")
+    names = ["list.txt", "link.txt", "none.txt", "latin.txt", "big.txt", "fifo", ".", "list.txt/x", "nul\0"]
+    lists = world.observe(*(f"{folder}/{name}" for name in names), "relative.txt").lists
+    found = {path.removeprefix(f"{folder}/"): value for path, value in lists.items()}
+    assert isinstance(found["list.txt"], ListSeen)
+    assert found["link.txt"] == found["list.txt"]
+    assert found["list.txt"].text == "0.5 é c\n"
+    assert isinstance(found["none.txt"], ListAbsent)
+    assert isinstance(found["list.txt/x"], ListAbsent)
+    for name in ("latin.txt", "big.txt", "fifo", ".", "nul\0", "relative.txt"):
+        assert isinstance(found[name], Unread), name

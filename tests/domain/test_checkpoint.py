@@ -1,0 +1,96 @@
+"""Which checkpoint a stage continues from, and when it must be converted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.domain.checkpoint import chosen, end_of_leg, needs_conversion
+from reconciler.model.manifests import StageSource
+from reconciler.model.recipe import Curve, LegRecipe, Load, Recipe, Shape, SourceRecipe
+
+LR_MAX = 2e-3
+PLATEAU = Curve(Shape.CONSTANT, 2e-3, 2e-3, 0, 100, 100)
+FALL = Curve(Shape.COOLDOWN, 2e-3, 0.0, 0, 100, 150)
+
+
+def leg(curve: Curve, position: int, iterations: int, load: Load = Load.CONTINUE) -> LegRecipe:
+    return LegRecipe({"D0": "1"}, {"D0": "1"}, {"D0": "d"}, iterations * 10, iterations, position, curve, load)
+
+
+def recipe(*legs: LegRecipe, source: SourceRecipe | None = None, data_parallel: int = 2) -> Recipe:
+    tokens = sum(each.tokens for each in legs)
+    return Recipe(1, "c", "s", "naive", {}, data_parallel, 1, tokens, source or SourceRecipe(), legs)
+
+
+PLATEAU_LEG, FALL_LEG = leg(PLATEAU, 0, 100, Load.RANDOM), leg(FALL, 100, 50)
+BOTH = recipe(PLATEAU_LEG, FALL_LEG)
+
+
+@pytest.mark.parametrize(
+    ("of", "wanted", "leg_index", "iteration", "position"),
+    [
+        pytest.param(BOTH, "pre-cooldown", 0, 100, 100, id="before the cooldown that follows"),
+        pytest.param(BOTH, "converged", 1, 50, 150, id="after the cooldown"),
+        pytest.param(recipe(PLATEAU_LEG), "pre-cooldown", 0, 100, 100, id="a stage that only holds"),
+        pytest.param(
+            recipe(PLATEAU_LEG, leg(replace(PLATEAU, end=150, start=150), 100, 50)), "pre-cooldown", 1, 50, 150,
+            id="the last of several",
+        ),
+        pytest.param(
+            recipe(PLATEAU_LEG, FALL_LEG, leg(Curve(Shape.CONSTANT, 4e-4, 4e-4, 0, 200, 200), 150, 50)),
+            "pre-cooldown", 0, 100, 100, id="a plateau under LR max is not before the cooldown",
+        ),
+        pytest.param(
+            recipe(leg(Curve(Shape.CONSTANT, 1e-3, 1e-3, 0, 50, 50), 0, 50, Load.REWARM)),
+            "pre-cooldown", 0, 50, 50, id="a rewarmed schedule has a peak of its own",
+        ),
+    ],
+)  # fmt: skip
+def test_the_source_is_the_last_end_of_a_leg_with_the_wanted_property(
+    of: Recipe, wanted: str, leg_index: int, iteration: int, position: int
+) -> None:
+    found = chosen(of, StageSource.model_validate({"stage": "s", "checkpoint": wanted}), LR_MAX)
+    assert found == SourceRecipe(of.attempt, leg_index, iteration, "", position, 2)
+    assert found == end_of_leg(of, leg_index)
+
+
+@pytest.mark.parametrize(
+    ("of", "wanted", "refusal"),
+    [
+        (
+            recipe(FALL_LEG),
+            "pre-cooldown",
+            "s has no pre-cooldown checkpoint at the end of a leg; there is leg 0 at iteration 50 (decayed)",
+        ),
+        (
+            recipe(PLATEAU_LEG),
+            "converged",
+            "s has no converged checkpoint at the end of a leg; there is leg 0 at iteration 100 (pre-cooldown)",
+        ),
+    ],
+)
+def test_a_property_that_no_leg_ends_with_is_refused_with_what_there_is(of: Recipe, wanted: str, refusal: str) -> None:
+    assert chosen(of, StageSource.model_validate({"stage": "s", "checkpoint": wanted}), LR_MAX) == refusal
+
+
+@pytest.mark.parametrize(
+    ("load", "shards", "ranks", "converts"),
+    [
+        pytest.param(Load.RANDOM, 0, 4, False, id="random weights have no shards"),
+        pytest.param(Load.CONTINUE, 2, 2, False, id="the same size"),
+        pytest.param(Load.CONTINUE, 2, 4, True, id="more ranks"),
+        pytest.param(Load.CONTINUE, 4, 2, True, id="fewer ranks"),
+        pytest.param(Load.CONTINUE, 0, 4, False, id="universal already"),
+        pytest.param(Load.REWARM, 2, 4, True, id="a rewarm keeps the moments"),
+        pytest.param(Load.RANDOM, 2, 4, False, id="nothing is taken from the source"),
+    ],
+)
+def test_conversion_is_needed_for_another_data_parallel_size(
+    load: Load, shards: int, ranks: int, converts: bool
+) -> None:
+    of = recipe(
+        leg(PLATEAU, 0, 10, load), source=SourceRecipe("a" * 12, 0, 1, data_parallel=shards), data_parallel=ranks
+    )
+    assert needs_conversion(of) is converts

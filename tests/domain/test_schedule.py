@@ -1,0 +1,163 @@
+"""The learning rate at every iteration: the launcher's numbers, boundaries of legs, and laws over all policies."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.domain import schedule
+from reconciler.domain.schedule import at_peak, curve_of, describe, rate_at, sample
+from reconciler.model.manifests import LrPolicy
+from reconciler.model.recipe import Curve, Shape
+
+LR_MAX, LR_FINAL = Decimal("2e-4"), Decimal("2e-5")
+
+
+def curve(
+    shape: str, *, position: int = 0, iterations: int = 1000, lr_final: Decimal = LR_FINAL, **more: object
+) -> Curve:
+    policy = LrPolicy.model_validate({"shape": shape, **more})
+    return curve_of(policy, lr_max=LR_MAX, lr_final=lr_final, position=position, iterations=iterations)
+
+
+FALL = curve("cooldown", position=136_000, iterations=1_650)
+HALF = Curve(Shape.COOLDOWN, 2e-4, 2e-5, 0, 68_050, 136_100)
+COSINE = curve("cosine", position=100, iterations=200)
+WARM = curve("constant", iterations=1000, warmup="10%")
+
+
+@pytest.mark.parametrize(
+    ("of", "position", "rate"),
+    [
+        pytest.param(FALL, 0, 2e-4, id="cooldown: before its start the rate is at its peak"),
+        pytest.param(FALL, 136_000, 2e-4, id="cooldown: the resumed step still has the full rate"),
+        pytest.param(FALL, 136_000 + 413, 2e-5 + 1.8e-4 * (1 - (413 / 1650) ** 0.5), id="cooldown: steep at first"),
+        pytest.param(FALL, 137_650, 2e-5, id="cooldown: ends at the lower rate"),
+        pytest.param(FALL, 999_999, 2e-5, id="cooldown: stays there"),
+        pytest.param(HALF, 136_005, 2.012568679065123e-05, id="cooldown: the value that a real run logged"),
+        pytest.param(COSINE, 100, 2e-4, id="cosine: begins at the peak wherever the leg begins"),
+        pytest.param(COSINE, 200, 1.1e-4, id="cosine: half-way is the mean"),
+        pytest.param(COSINE, 300, 2e-5, id="cosine: ends at the lower rate"),
+        pytest.param(WARM, 0, 0.0, id="warm-up: the first step is taken with 0"),
+        pytest.param(WARM, 25, 5e-5, id="warm-up: rises linearly"),
+        pytest.param(WARM, 100, 2e-4, id="warm-up: is over after its share"),
+        pytest.param(WARM, 1000, 2e-4, id="constant: holds"),
+        pytest.param(curve("constant", at="lrMax/5"), 7, 4e-5, id="constant: at a fraction of the campaign's rate"),
+    ],
+)
+def test_rate_at_a_schedule_position(of: Curve, position: int, rate: float) -> None:
+    assert rate_at(of, position) == pytest.approx(rate, rel=1e-12, abs=1e-18)
+
+
+@pytest.mark.parametrize(
+    ("shape", "divisor", "share"),
+    [
+        ("cooldown", 10, 0.7901),
+        ("cooldown", 50, 0.6664),
+        ("cooldown", 100, 0.6530),
+        ("cosine", 10, 0.7837),
+        ("cosine", 50, 0.7180),
+        ("cosine", 100, 0.7113),
+    ],
+)
+def test_share_of_the_decay_at_which_a_fifth_of_the_peak_is_reached(shape: str, divisor: int, share: float) -> None:
+    falling = curve(shape, position=5_000_000, iterations=1_000_000, to=f"lrMax/{divisor}")
+    reached = next(i for i in range(600_000, 1_000_000, 10) if rate_at(falling, 5_000_000 + i) <= 4e-5)
+    assert reached / 1e6 == pytest.approx(share, abs=1e-4)
+
+
+@pytest.mark.parametrize("position", [0, 1, 977, 136_000])
+@pytest.mark.parametrize("shape", ["constant", "cooldown", "cosine"])
+def test_a_leg_begins_where_the_plateau_left_off_and_the_next_where_it_ends(shape: str, position: int) -> None:
+    first = curve(shape, position=position, iterations=500, to="lrMax/5")
+    ended = "lrMax" if shape == "constant" else "lrMax/5"
+    second = curve("cooldown", position=position + 500, iterations=100, at=ended, to="lrMax/50")
+    assert rate_at(first, position) == float(LR_MAX)
+    assert rate_at(first, position + 500) == rate_at(second, position + 500)
+
+
+def test_warm_up_comes_before_a_decay_of_the_same_leg() -> None:
+    rewarmed = curve("cosine", iterations=1000, warmup="1%", rewarm=True, lr_final=Decimal(0))
+    assert (rewarmed.warmup, rewarmed.start, rewarmed.end) == (10, 10, 1000)
+    assert [rate_at(rewarmed, p) for p in (0, 5, 10, 1000)] == pytest.approx([0, 1e-4, 2e-4, 0])
+
+
+def test_a_partial_warm_up_iteration_is_rounded_up() -> None:
+    assert curve("constant", iterations=1001, warmup="10%").warmup == 101
+
+
+@pytest.mark.parametrize(
+    ("of", "position", "peak"),
+    [
+        pytest.param(curve("constant", position=10), 1010, True, id="the end of a plateau is pre-cooldown"),
+        pytest.param(WARM, 99, False, id="warm-up is not over"),
+        pytest.param(WARM, 100, True, id="warm-up is just over"),
+        pytest.param(FALL, 136_000, True, id="decay is about to begin"),
+        pytest.param(FALL, 136_001, False, id="decay has begun"),
+        pytest.param(FALL, 137_650, False, id="decay has ended"),
+    ],
+)
+def test_at_peak_is_after_warm_up_and_before_decay(of: Curve, position: int, peak: bool) -> None:
+    assert at_peak(of, position) is peak
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (curve("constant"), "constant at 0.0002"),
+        (WARM, "warm-up over 100 iterations, then constant at 0.0002"),
+        (FALL, "1-sqrt cooldown from 0.0002 to 2e-05"),
+        (COSINE, "cosine from 0.0002 to 2e-05"),
+    ],
+)
+def test_a_curve_in_words(of: Curve, words: str) -> None:
+    assert describe(of) == words
+
+
+def test_a_drawn_curve_has_both_ends_and_no_place_twice() -> None:
+    points = sample(COSINE, 100, 200)
+    assert points[0] == (0, 2e-4)
+    assert points[-1] == (200, 2e-5)
+    steps = [step for step, _ in points]
+    assert len(steps) == 48
+    assert steps == sorted(set(steps))
+    assert all(rate == rate_at(COSINE, 100 + step) for step, rate in points)
+    assert len(sample(COSINE, 100, 3)) == 4
+
+
+@st.composite
+def curves(draw: st.DrawFn) -> tuple[Curve, int, int]:
+    """(curve, position, iterations) of any leg that a manifest can ask for."""
+    shape = draw(st.sampled_from(["constant", "cooldown", "cosine"]))
+    rewarm = draw(st.booleans())
+    position = 0 if rewarm else draw(st.integers(0, 10**6))
+    iterations = draw(st.integers(2, 10**5))
+    warmup = f"{draw(st.integers(0, 50))}%" if position == 0 else "0%"
+    to = f"lrMax/{draw(st.integers(1, 1000))}"
+    return curve(shape, position=position, iterations=iterations, to=to, warmup=warmup), position, iterations
+
+
+@settings(deadline=None)
+@given(curves(), st.data())
+def test_after_warm_up_the_rate_never_rises_and_stays_within_its_bounds(
+    leg: tuple[Curve, int, int], data: st.DataObject
+) -> None:
+    of, position, iterations = leg
+    steps = st.integers(position, position + iterations)
+    first, second = sorted((data.draw(steps), data.draw(steps)))
+    assert 0 <= rate_at(of, first) <= of.high
+    if first >= of.warmup:
+        assert of.low * (1 - 1e-12) <= rate_at(of, second) <= rate_at(of, first) <= of.high
+    else:
+        assert rate_at(of, first) <= rate_at(of, min(second, of.warmup))
+
+
+@settings(deadline=None)
+@given(curves())
+def test_a_leg_ends_at_its_lower_rate(leg: tuple[Curve, int, int]) -> None:
+    of, position, iterations = leg
+    assert rate_at(of, position + iterations) == of.low
+    assert schedule.at_peak(of, position + iterations) == (of.low == of.high)

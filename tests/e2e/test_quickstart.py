@@ -1,0 +1,49 @@
+"""The README's first command, at its own scale: what it promises about forgetting is what happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.campaign import Repository, make
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.xdist_group("quickstart")]
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """The quickstart campaign as it is committed, run to its end."""
+    repository = make(tmp_path_factory.mktemp("quickstart") / "repository", scale="quickstart")
+    repository.run("plan")
+    repository.run("apply", "--until-done", "--yes", timeout_s=800)
+    return repository
+
+
+def test_the_naive_attempt_at_a_strong_shift_forgets_and_the_next_rung_holds(quickstart: Repository) -> None:
+    stages = quickstart.status()
+    assert [stage["phase"] for stage in stages.values()] == ["Done"] * 4
+    rungs = {rung["strategy"]: rung["outcome"] for rung in stages["stage-3"]["rungs"]}
+    assert rungs == {"naive": "failed", "replay-30": "passed"}
+    forgot = next(rung["message"] for rung in stages["stage-3"]["rungs"] if rung["outcome"] == "failed")
+    assert "more than 0.30" in forgot
+
+
+def test_a_weak_shift_needs_no_replay(quickstart: Repository) -> None:
+    assert quickstart.status()["stage-2"]["strategy"] == "naive"
+
+
+def test_every_new_dataset_is_learned(quickstart: Repository) -> None:
+    for number, stage in enumerate(quickstart.status().values()):
+        if stage["losses_before"]:
+            name = f"val-D{number}"
+            assert stage["losses"][name] < stage["losses_before"][name], f"{stage['stage']} did not learn {name}"
+
+
+def test_a_rung_starts_again_from_the_stage_s_source(quickstart: Repository) -> None:
+    """Not from the checkpoint that the failed rung left."""
+    stage = quickstart.status()["stage-3"]
+    source = Path(quickstart.status()["stage-2"]["path"]).name
+    scripts = list((quickstart.workspace / stage["path"]).glob("jobs/l0-n0-train.pbs"))
+    assert len(scripts) == 1
+    assert f"/stage-2/{source}/leg-0" in scripts[0].read_text()

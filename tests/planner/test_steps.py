@@ -1,0 +1,639 @@
+"""The one next step of an attempt, for every state of its jobs, checkpoints and logs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reconciler.model.observed import (
+    CheckpointSeen,
+    EvaluationSeen,
+    Job,
+    JobState,
+    ListAbsent,
+    ListSeen,
+    LogPoint,
+    LogWindow,
+    Receipt,
+    Unread,
+)
+from reconciler.model.plan import Action, ActionKey, ActionKind
+from reconciler.model.status import Phase, Reason
+from reconciler.planner.planner import plan
+from tests.planner.world import NOW_S, SAME, World, after, launch_of, log_of, quickstart, swapped
+
+TRAIN, EVALUATE, CONVERT, JUDGE, STOP = (
+    ActionKind.TRAIN,
+    ActionKind.EVALUATE,
+    ActionKind.CONVERT,
+    ActionKind.JUDGE,
+    ActionKind.STOP,
+)
+
+
+def partly(world: World, iteration: int, **more: object) -> Action:
+    """The next training job ran, saved at `iteration`, and ended."""
+    action = world.the_action()
+    assert action.key.kind is TRAIN
+    world.trained(action, iteration)
+    if more:
+        world.leg(action, **more)
+    return action
+
+
+def fruitless(world: World) -> Action:
+    """The next job ended and left nothing."""
+    action = world.the_action()
+    world.end(world.submit(action))
+    return action
+
+
+# --- what could not be read waits
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("jobs", Reason.JOB_TABLE_UNREAD),
+        ("attempts", Reason.WORKSPACE_UNREAD),
+        ("receipts", Reason.WORKSPACE_UNREAD),
+    ],
+)
+@pytest.mark.parametrize("stages", [0, 2, 4])
+def test_an_unread_table_makes_every_stage_wait(table: str, reason: Reason, stages: int) -> None:
+    world = after(stages)
+    unread: dict[str, Any] = {table: Unread("timed out")}
+    made = plan(world.desired, replace(world.look(), **unread))
+    assert made.actions == ()
+    assert not made.done
+    assert {(status.phase, status.reason) for status in made.stages} == {(Phase.WAITING, reason)}
+    assert all("timed out" in status.message for status in made.stages)
+
+
+def test_an_unread_attempt_waits() -> None:
+    world = World(quickstart())
+    world.rewrite(world.the_action(), unread="permission denied")
+    status = world.status("stage-1")
+    assert (status.phase, status.reason) == (Phase.WAITING, Reason.WORKSPACE_UNREAD)
+    assert "permission denied" in status.message
+    assert world.plan().actions == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "phase", "reason", "words"),
+    [
+        ("data/D0.txt", Unread("timed out"), Phase.WAITING, Reason.LIST_UNREAD, "list of D0 could not be read"),
+        ("data/D0.txt", ListAbsent(), Phase.HELD, Reason.LIST_MISSING, "no data list of D0 at /r/data/D0.txt"),
+        ("data/D0.txt", ListSeen("rubbish\n", "x"), Phase.HELD, Reason.LIST_BAD, "/r/data/D0.txt:1:"),
+        ("data/D0.txt", ListSeen("", "x"), Phase.HELD, Reason.LIST_BAD, "/r/data/D0.txt"),
+        ("data/D0.txt", ListSeen("x\ny\n", "x"), Phase.HELD, Reason.LIST_BAD, "and 1 more problem"),
+        ("data/val-D3.txt", ListAbsent(), Phase.HELD, Reason.LIST_MISSING, "list of val-D3"),
+    ],
+)
+def test_a_list_that_cannot_be_used_stops_its_stage(
+    path: str, answer: ListSeen | ListAbsent | Unread, phase: Phase, reason: Reason, words: str
+) -> None:
+    world = World(quickstart())
+    world.lists[f"/r/{path}"] = answer
+    status = world.status("stage-1")
+    assert (status.phase, status.reason) == (phase, reason)
+    assert words in status.message
+    assert world.plan().actions == ()
+
+
+def test_a_list_that_nobody_asked_for_counts_as_unread() -> None:
+    world = World(quickstart())
+    made = plan(world.desired, replace(world.look(), lists={}))
+    assert (made.actions, made.stages[0].reason) == ((), Reason.LIST_UNREAD)
+
+
+def test_the_list_of_a_later_stage_does_not_stop_an_earlier_one() -> None:
+    world = World(quickstart())
+    world.lists["/r/data/D3.txt"] = ListAbsent()
+    assert world.the_action().key.stage == "stage-1"
+
+
+@pytest.mark.parametrize(("seen", "acts"), [("a" * 64, True), ("b" * 64, False)])
+def test_a_pinned_list_must_have_its_bytes(seen: str, acts: bool) -> None:
+    pin = swapped(("{path: data/D0.txt}", f"{{path: data/D0.txt, sha256: {'a' * 64}}}"))
+    world = World(quickstart(pin))
+    world.lists["/r/data/D0.txt"] = ListSeen("1 /data/a text\n", seen)
+    status = world.status("stage-1")
+    assert bool(world.plan().actions) is acts
+    if not acts:
+        assert (status.phase, status.reason) == (Phase.HELD, Reason.LIST_CHANGED)
+        assert "a" * 64 in status.message
+        assert "b" * 64 in status.message
+
+
+def test_a_validation_list_is_pinned_too() -> None:
+    pin = swapped(("{path: data/val-D1.txt}", f"{{path: data/val-D1.txt, sha256: {'a' * 64}}}"))
+    assert World(quickstart(pin)).status("stage-1").reason is Reason.LIST_CHANGED
+
+
+def test_a_validation_set_that_has_a_symbol_s_name_is_not_trained_on() -> None:
+    world = World(quickstart(swapped(("name: val-D0, of: D0", "name: D0, of: D0"))))
+    world.lists["/r/data/val-D0.txt"] = ListSeen("1 /held/out text\n", "x")
+    assert "/held/out" not in world.the_action().files[1].text
+
+
+# --- live jobs
+
+
+@pytest.mark.parametrize(
+    ("state", "letter", "reason"),
+    [
+        (JobState.QUEUED, "Q", Reason.JOB_LIVE),
+        (JobState.RUNNING, "R", Reason.JOB_LIVE),
+        (JobState.EXITING, "E", Reason.JOB_LIVE),
+        (JobState.WAITING, "W", Reason.JOB_LIVE),
+        (JobState.UNKNOWN, "Z", Reason.JOB_LIVE),
+        (JobState.HELD, "H", Reason.JOB_HELD_BY_PBS),
+    ],
+)
+@pytest.mark.parametrize("receipt", [True, False], ids=["with its receipt", "with its receipt lost"])
+def test_a_live_job_is_never_doubled(state: JobState, letter: str, reason: Reason, receipt: bool) -> None:
+    world = World(quickstart())
+    job_id = world.submit(world.the_action())
+    world.jobs[0] = replace(world.jobs[0], state=state, letter=letter, comment="because")
+    if not receipt:
+        world.receipts.clear()
+    status = world.status("stage-1")
+    assert world.plan().actions == ()
+    assert (status.reason, status.job, status.phase) == (reason, job_id, Phase.TRAINING)
+    assert ("because" in status.message) == (state is not JobState.RUNNING)
+
+
+def test_a_live_job_is_known_by_its_receipt_if_its_variables_are_unread() -> None:
+    world = World(quickstart())
+    world.submit(world.the_action())
+    world.jobs[0] = replace(world.jobs[0], key=None)
+    assert world.plan().actions == ()
+
+
+@pytest.mark.parametrize("kind", [CONVERT, EVALUATE])
+def test_a_live_job_of_another_kind_is_waited_for_as_well(kind: ActionKind) -> None:
+    world = after(1)
+    world.submit(world.until(kind))
+    phases = {CONVERT: Phase.PREPARING, EVALUATE: Phase.EVALUATING}
+    assert world.plan().actions == ()
+    assert (world.status("stage-2").phase, world.status("stage-2").reason) == (phases[kind], Reason.JOB_LIVE)
+
+
+def test_jobs_of_others_do_not_matter() -> None:
+    world = World(quickstart())
+    key = world.the_action().key
+    world.jobs += [
+        Job("1.x", "theirs", JobState.RUNNING, "R"),
+        Job("2.x", "odd", JobState.RUNNING, "R", "not a key"),
+        Job("3.x", "other campaign", JobState.RUNNING, "R", str(replace(key, campaign="other"))),
+        Job("4.x", "other stage", JobState.RUNNING, "R", str(replace(key, stage="stage-9"))),
+    ]
+    assert world.the_action().key == key
+
+
+def test_only_jobs_that_ended_are_told_as_ended() -> None:
+    world = World(quickstart())
+    partly(world, 300)
+    world.submit(world.the_action())
+    trained = next(condition for condition in world.status("stage-1").conditions if condition.type == "Trained")
+    assert trained.message == "300 of 1954 iterations in complete checkpoints, 1 jobs ended"
+
+
+def test_a_running_job_shows_how_far_it_is() -> None:
+    world = World(quickstart())
+    action = partly(world, 300)
+    again = world.the_action()
+    job_id = world.submit(again)
+    world.leg(action, logs=(log_of(action, 300, 2.0), log_of(again, 450, 1.5)))
+    status = world.status("stage-1")
+    assert (status.job, status.iteration, status.iterations, status.loss) == (job_id, 450, 1954, 1.5)
+    assert status.learning_rate == 1e-3
+    assert status.tokens_done == 300 * 2048
+    assert (status.rungs[0].outcome, status.jobs) == ("running", 2)
+
+
+# --- keys
+
+
+def test_a_lost_receipt_meets_the_same_key_again() -> None:
+    world = World(quickstart())
+    before = world.the_action()
+    world.receipts.append(Receipt(str(before.key), NOW_S, done=False))
+    assert world.the_action().key == before.key
+
+
+def test_a_job_that_ended_early_is_followed_under_a_new_key() -> None:
+    world = World(quickstart())
+    before = fruitless(world)
+    again = world.the_action()
+    assert (before.key.ended, again.key.ended) == (0, 1)
+    assert again.key.attempt == before.key.attempt
+    assert again.reason == Reason.TRAINING_STARTS
+
+
+def test_a_job_that_left_the_history_has_ended() -> None:
+    world = World(quickstart())
+    world.submit(world.the_action())
+    world.jobs.clear()
+    assert world.the_action().key.ended == 1
+
+
+def test_a_job_in_history_whose_receipt_was_lost_meets_the_same_key_for_the_agent_to_find() -> None:
+    world = World(quickstart())
+    before = fruitless(world)
+    world.receipts.clear()
+    assert world.the_action().key == before.key
+
+
+# --- resuming
+
+
+def test_a_later_job_resumes_by_name_without_first_job_flags() -> None:
+    world = after(1)
+    world.until(TRAIN)
+    partly(world, 500)
+    again = world.the_action()
+    environment, arguments = launch_of(again)
+    assert again.summary == "train leg 0 from iteration 500 of 977"
+    assert again.reason == Reason.TOKENS_REMAIN
+    assert environment["LOAD"] == environment["SAVE"]
+    assert "--load-tag=global_step500" in arguments
+    assert not {"--reset-iteration", "--finetune", "--universal-checkpoint"} & set(arguments)
+    assert again.files[1] == world.plan().actions[0].files[1]
+
+
+def test_a_stage_on_its_way_needs_neither_its_source_s_conversion_nor_its_losses_again() -> None:
+    world = after(1)
+    world.until(TRAIN)
+    action = partly(world, 500, converted=None)
+    world.attempts = {key: replace(seen, evaluations=()) for key, seen in world.attempts.items()}
+    assert world.the_action().key == replace(action.key, ended=1)
+
+
+def test_an_incomplete_newest_checkpoint_is_left_aside_by_name() -> None:
+    world = World(quickstart())
+    action = partly(world, 300)
+    checkpoints = (CheckpointSeen(300, True), CheckpointSeen(400, False, "2 of 4 shards"))
+    world.leg(action, checkpoints=checkpoints, latest=400)
+    again = world.the_action()
+    assert "--load-tag=global_step300" in launch_of(again)[1]
+    assert again.summary.endswith("(the newest folder is incomplete and is left aside)")
+
+
+def test_checkpoints_in_any_order_resume_from_the_newest() -> None:
+    world = World(quickstart())
+    action = partly(world, 300)
+    world.leg(action, checkpoints=tuple(CheckpointSeen(i, True) for i in (200, 500, 100)), latest=None)
+    again = world.the_action()
+    assert "--load-tag=global_step500" in launch_of(again)[1]
+    assert "left aside" not in again.summary
+
+
+def test_only_incomplete_checkpoints_start_over_from_the_source() -> None:
+    world = after(2)
+    action = fruitless(world)
+    world.leg(action, checkpoints=(CheckpointSeen(100, False),), latest=100)
+    assert "--reset-iteration" in launch_of(world.the_action())[1]
+
+
+@pytest.mark.parametrize(("iteration", "kind"), [(1953, TRAIN), (1954, EVALUATE), (1955, EVALUATE)])
+def test_the_budget_is_reached_at_the_last_iteration(iteration: int, kind: ActionKind) -> None:
+    world = World(quickstart())
+    partly(world, iteration)
+    assert world.the_action().key.kind is kind
+
+
+# --- holds
+
+
+def test_two_jobs_in_a_row_without_a_checkpoint_hold() -> None:
+    world = World(quickstart())
+    fruitless(world)
+    second = fruitless(world)
+    status = world.status("stage-1")
+    assert world.plan().actions == ()
+    assert (status.phase, status.reason) == (Phase.HELD, Reason.NO_PROGRESS)
+    assert f"quickstart/stage-1/{second.key.attempt}/jobs/l0-n1-train.log" in status.message
+
+
+def test_the_last_error_line_of_a_fruitless_job_is_told() -> None:
+    world = World(quickstart())
+    fruitless(world)
+    second = fruitless(world)
+    log = log_of(second, 0, 1.0, saved=(), last=(), windows=(), errors=("first", "OutOfMemoryError"))
+    world.leg(second, logs=(log,))
+    assert "saved nothing: OutOfMemoryError" in world.status("stage-1").message
+
+
+def test_a_checkpoint_between_two_fruitless_jobs_is_progress() -> None:
+    world = World(quickstart())
+    fruitless(world)
+    partly(world, 100)
+    fruitless(world)
+    assert world.the_action().key.ended == 3
+    fruitless(world)
+    assert world.status("stage-1").reason is Reason.NO_PROGRESS
+
+
+@pytest.mark.parametrize("kind", [CONVERT, EVALUATE])
+def test_two_jobs_of_another_kind_without_a_result_hold(kind: ActionKind) -> None:
+    world = after(1)
+    world.until(kind)
+    assert (fruitless(world).key.ended, fruitless(world).key.ended) == (0, 1)
+    status = world.status("stage-2")
+    assert (status.phase, status.reason) == (Phase.HELD, Reason.NO_PROGRESS)
+    assert "jobs ended without a result" in status.message
+
+
+def test_an_evaluation_that_misses_a_set_is_no_result() -> None:
+    world = World(quickstart())
+    action = world.until(EVALUATE)
+    world.evaluated(action, {"val-D0": 1.0})
+    assert world.the_action().key == replace(action.key, ended=1)
+
+
+def test_a_bound_on_jobs_holds() -> None:
+    world = World(quickstart(swapped(("jobsPerAttempt: 12", "jobsPerAttempt: 3"))))
+    for iteration in (100, 200, 300):
+        partly(world, iteration)
+    status = world.status("stage-1")
+    assert (status.phase, status.reason) == (Phase.HELD, Reason.JOBS_EXHAUSTED)
+    assert "jobsPerAttempt is 3" in status.message
+    assert world.plan().actions == ()
+
+
+def test_a_bound_on_jobs_counts_all_legs() -> None:
+    edit = swapped(
+        ("jobsPerAttempt: 12", "jobsPerAttempt: 2"),
+        ("        - mixture: {D0: 1}\n",
+         "        - mixture: {D0: 1}\n          tokens: 1M\n          lr: {shape: constant, warmup: 10%}\n"
+         "        - mixture: {D0: 1}\n"),
+        ("lr: {shape: constant, warmup: 10%}", "lr: {shape: constant}"),
+    )  # fmt: skip
+    world = World(quickstart(edit))
+    partly(world, 100)
+    partly(world, 489)
+    assert world.status("stage-1").reason is Reason.JOBS_EXHAUSTED
+
+
+def test_a_deleted_job_holds_until_a_person_retries() -> None:
+    world = World(quickstart())
+    job_id = world.submit(world.the_action())
+    world.end(job_id, exit_status=271, substate=91, comment="deleted by alice")
+    status = world.status("stage-1")
+    assert (status.phase, status.reason) == (Phase.HELD, Reason.JOB_DELETED)
+    assert job_id in status.message
+    assert "alice" in status.message
+    retried = world.wanting(quickstart(retry=frozenset({"stage-1"})))
+    assert retried.the_action().key.ended == 1
+    assert world.wanting(quickstart(retry=frozenset({"stage-2"}))).plan().actions == ()
+
+
+def refused(world: World, action: Action) -> None:
+    world.seen(action)
+    world.receipts.append(Receipt(str(action.key), NOW_S, True, None, failed="qsub: Unknown queue"))
+
+
+def two_fruitless(world: World, _: Action) -> None:
+    fruitless(world)
+    fruitless(world)
+
+
+@pytest.mark.parametrize("kind", [TRAIN, EVALUATE, CONVERT])
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [(refused, Reason.SUBMIT_REFUSED), (two_fruitless, Reason.NO_PROGRESS)],
+    ids=["refused", "idle"],
+)
+def test_retry_lifts_a_hold(kind: ActionKind, spoil: Callable[[World, Action], None], reason: Reason) -> None:
+    world = after(1)
+    action = world.until(kind)
+    spoil(world, action)
+    status = world.status("stage-2")
+    assert (status.phase, status.reason, world.plan().actions) == (Phase.HELD, reason, ())
+    again = world.wanting(quickstart(retry=frozenset({"stage-2"}))).the_action()
+    assert again.key.kind is kind
+
+
+def test_the_words_of_a_refused_qsub_are_told() -> None:
+    world = World(quickstart())
+    refused(world, world.the_action())
+    assert world.status("stage-1").message == "PBS refused the job: qsub: Unknown queue"
+    assert world.status("stage-1").jobs == 0
+
+
+# --- runs that went wrong
+
+
+def running(world: World, **log: object) -> Action:
+    """The next training job runs and has logged this."""
+    action = world.until(TRAIN)
+    world.submit(action)
+    world.leg(action, logs=(*world_logs(world, action), log_of(action, 100, 2.0, saved=(), **log)))
+    return action
+
+
+def world_logs(world: World, action: Action) -> tuple[object, ...]:
+    seen = world.seen(action)
+    return next((leg.logs for leg in seen.legs if leg.index == action.key.leg), ())
+
+
+NAN = {"last": tuple(LogPoint(i, None, 1e-3) for i in range(3))}
+BLOWN = {
+    "last": tuple(LogPoint(i, math.log(257) + 1, 1e-3) for i in range(3)),
+    "windows": (LogWindow(1, 9, 2.0, 1.9, 2.1, 1e-3, 9, 0),),
+}
+
+
+@pytest.mark.parametrize(("log", "why"), [(NAN, "NaN"), (BLOWN, "diverged")], ids=["lost loss", "worse than guessing"])
+def test_divergence_stops_the_job_then_fails_the_rung(log: dict[str, object], why: str) -> None:
+    world = after(1)
+    action = running(world, **log)
+    stop = world.the_action()
+    assert stop.key == replace(action.key, kind=STOP)
+    assert stop.reason == Reason.DIVERGED
+    assert why in stop.summary
+    assert stop.job is None
+    assert stop.files[0].path == f"quickstart/stage-2/{action.key.attempt}/stop"
+    world.rewrite(action, stop_requested=True)
+    assert (world.plan().actions, world.status("stage-2").reason) == ((), Reason.STOPPING)
+    world.end(world.jobs[-1].job_id)
+    verdict = world.the_action()
+    assert verdict.key.kind is JUDGE
+    assert "failed" in verdict.summary
+    world.carry_out(SAME)
+    following = world.the_action()
+    assert following.key.attempt != action.key.attempt
+    assert [rung.outcome for rung in world.status("stage-2").rungs] == ["failed", "untried"]
+
+
+def test_a_queued_job_is_not_stopped_for_an_old_log() -> None:
+    world = after(1)
+    running(world, **NAN)
+    world.jobs[-1] = replace(world.jobs[-1], state=JobState.QUEUED, letter="Q")
+    assert world.plan().actions == ()
+
+
+def test_a_loss_that_came_back_in_the_next_job_is_no_divergence() -> None:
+    world = after(1)
+    action = world.until(TRAIN)
+    world.trained(action, 300)
+    world.leg(action, logs=(log_of(action, 300, 2.0, **NAN),))
+    assert world.the_action().key.kind is JUDGE
+    again = replace(action, key=replace(action.key, ended=1))
+    world.trained(again, 400)
+    assert world.the_action().key.kind is TRAIN
+
+
+def test_an_evaluation_job_is_not_judged_by_the_training_log() -> None:
+    world = after(1)
+    action = world.until(EVALUATE)
+    world.submit(action)
+    world.leg(action, logs=(log_of(action, 100, 2.0, **NAN),))
+    assert world.plan().actions == ()
+
+
+def test_a_job_that_lost_its_source_is_stopped_then_held() -> None:
+    world = after(1)
+    action = running(world, started_from_random=True)
+    assert "started from random weights" in world.the_action().summary
+    world.rewrite(action, stop_requested=True)
+    world.end(world.jobs[-1].job_id)
+    status = world.status("stage-2")
+    assert (status.phase, status.reason) == (Phase.HELD, Reason.STARTED_FROM_RANDOM)
+    assert f"quickstart/stage-2/{action.key.attempt}/leg-0" in status.message
+    assert world.plan().actions == ()
+
+
+def test_that_hold_is_lifted_by_a_person_who_has_moved_the_folder_away() -> None:
+    world = after(1)
+    action = running(world, started_from_random=True)
+    world.end(world.jobs[-1].job_id)
+    world.leg(action, checkpoints=(CheckpointSeen(100, True),))
+    retried = quickstart(retry=frozenset({"stage-2"}))
+    assert world.wanting(retried).plan().actions == ()
+    world.leg(action, checkpoints=())
+    assert world.plan().actions == ()
+    again = world.wanting(retried).the_action()
+    assert (again.key.kind, again.key.ended) == (TRAIN, 1)
+    world.trained(again, 300)
+    assert world.the_action().key.ended == 2
+
+
+def test_the_first_job_of_a_random_stage_may_start_from_random() -> None:
+    world = World(quickstart())
+    running(world, started_from_random=True)
+    assert world.plan().actions == ()
+    world.end(world.jobs[-1].job_id)
+    assert world.the_action().key.kind is TRAIN
+
+
+@pytest.mark.parametrize(("saved", "kind"), [((), None), ((300,), STOP)], ids=["nothing saved yet", "saved before"])
+def test_a_later_job_of_a_random_stage_may_not_once_something_was_saved(
+    saved: tuple[int, ...], kind: ActionKind | None
+) -> None:
+    world = World(quickstart())
+    first = partly(world, 300)
+    world.leg(first, logs=(log_of(first, 300, 2.0, saved=saved),))
+    running(world, started_from_random=True)
+    assert [action.key.kind for action in world.plan().actions] == ([] if kind is None else [kind])
+
+
+# --- bounds and suspension
+
+
+def test_a_suspended_stage_starts_nothing() -> None:
+    world = World(quickstart(swapped(("  source: random", "  source: random\n  suspend: true"))))
+    status = world.status("stage-1")
+    assert (status.phase, status.reason, world.plan().actions) == (Phase.HELD, Reason.SUSPENDED, ())
+    assert "next would be: train leg 0" in status.message
+
+
+def test_suspending_leaves_a_running_job_alone_and_still_stops_a_diverged_one() -> None:
+    suspended = quickstart(swapped(("  source: {stage: stage-1,", "  suspend: true\n  source: {stage: stage-1,")))
+    world = after(1)
+    running(world)
+    status = world.wanting(suspended).status("stage-2")
+    assert (status.phase, status.reason) == (Phase.TRAINING, Reason.JOB_LIVE)
+    sick = after(1)
+    running(sick, **NAN)
+    assert sick.wanting(suspended).the_action().key.kind is STOP
+
+
+def test_a_suspended_stage_may_still_be_judged() -> None:
+    world = after(0)
+    world.until(JUDGE)
+    suspended = quickstart(swapped(("  source: random", "  source: random\n  suspend: true")))
+    assert world.wanting(suspended).the_action().key.kind is JUDGE
+
+
+@pytest.mark.parametrize("bound", [("    nodeHours: 5\n", "    nodeHours: 1\n"),
+                                   ("allocation: {nodeHours: 5}", "allocation: {nodeHours: 1}")],
+                         ids=["campaign's", "allocation's"])  # fmt: skip
+def test_a_bound_on_node_hours_holds(bound: tuple[str, str]) -> None:
+    world = after(1, quickstart(swapped(bound)))
+    world.until(TRAIN)
+    world.jobs.append(
+        Job("9.x", "n", JobState.FINISHED, "F", world.receipts[0].key, started_s=NOW_S - 7200, ended_s=NOW_S)
+    )
+    status = world.status("stage-2")
+    assert (status.phase, status.reason, world.plan().actions) == (Phase.HELD, Reason.NODE_HOURS_EXHAUSTED, ())
+    assert "of 1 node-hours are spent" in status.message
+
+
+def test_node_hours_exactly_spent_are_spent() -> None:
+    world = World(quickstart(swapped(("    nodeHours: 5\n", "    nodeHours: 2\n"))))
+    key = world.the_action().key
+    job = Job("9.x", "n", JobState.FINISHED, "F", str(key), started_s=NOW_S - 7200, ended_s=NOW_S)
+    world.jobs.append(job)
+    assert world.plan().actions == ()
+    world.jobs[0] = replace(job, started_s=NOW_S - 7199)
+    assert world.plan().actions != ()
+
+
+def test_a_verdict_needs_no_node_hours() -> None:
+    world = World(quickstart())
+    world.until(JUDGE)
+    spent = quickstart(swapped(("    nodeHours: 5\n", "    nodeHours: 0\n")))
+    assert world.wanting(spent).the_action().key.kind is JUDGE
+
+
+# --- verdicts
+
+
+def test_done_needs_the_verdict_and_not_the_jobs() -> None:
+    world = World(quickstart())
+    action = world.until(JUDGE)
+    assert world.status("stage-1").phase is Phase.EVALUATING
+    world.judged(action)
+    world.jobs.clear()
+    assert world.status("stage-1").phase is Phase.DONE
+
+
+def test_losses_at_another_checkpoint_are_not_the_stage_s() -> None:
+    world = World(quickstart())
+    action = world.until(EVALUATE)
+    world.rewrite(action, evaluations=(EvaluationSeen(0, 1900, SAME), EvaluationSeen(1, 1954, SAME)))
+    assert world.the_action().key.kind is EVALUATE
+    world.rewrite(action, evaluations=(EvaluationSeen(0, 1954, SAME),))
+    assert world.the_action().key.kind is JUDGE
+
+
+def test_keys_of_everything_done_are_of_one_attempt_each() -> None:
+    keys = [ActionKey.parse(receipt.key) for receipt in after(4).receipts]
+    assert len({key.attempt for key in keys if key}) == 4
+    assert len(keys) == len(set(keys))
+
+
+def test_a_damaged_verdict_holds_instead_of_being_judged_over_and_over() -> None:
+    world = after(1)
+    (key,) = [key for key in world.attempts if key[0] == "stage-1"]
+    world.attempts[key] = replace(world.attempts[key], verdicts={"final": "{half a"})
+    status = world.status("stage-1")
+    assert (status.phase, status.reason) == (Phase.HELD, Reason.VERDICT_UNREADABLE)
+    assert "move it away" in status.message
