@@ -13,7 +13,7 @@ quickstart: $(VENV)/.local
 	$(BIN)/reconcile apply quickstart --until-done --yes
 
 test: $(VENV)/.dev lint types layers
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ from reconciler.cluster.process import SystemClock
 from reconciler.model.status import Phase
 
 
-@click.command()
+@click.command(short_help="Carry out the plan, once or until every stage is done.")
 @click.argument("what", required=False, metavar="[CAMPAIGN | FILE]")
 @manifests_option
 @click.option("--until-done", is_flag=True, help="Go on, pass after pass, until every stage is done or held.")

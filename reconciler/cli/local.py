@@ -10,7 +10,7 @@ from reconciler.cli.opening import fail, manifests_option, open_campaign
 from reconciler.model.manifests import LocalTransport
 
 
-@click.command()
+@click.command(short_help="Make this machine a cluster for a campaign.")
 @click.argument("campaign", required=False)
 @manifests_option
 @click.option(

@@ -40,11 +40,12 @@ manifests_option = click.option(
 
 def read(paths: tuple[Path, ...]) -> Catalog:
     """Every manifest under `paths`, or all problems on standard error and exit status 1."""
-    loaded = files.load(list(paths) or [Path("manifests")])
+    loaded = files.load(paths)
     if loaded.problems:
-        click.echo(render_problems(loaded.problems, loaded.texts, colour=sys.stderr.isatty()), err=True, nl=False)
+        click.echo(render_problems(loaded.problems, loaded.texts, colour=sys.stderr.isatty()), err=True)
+        click.echo(err=True)
     if not loaded.ok:
-        fail("the manifests have problems; nothing was done", "reconcile validate")
+        fail("the manifests have problems; nothing was done", " ".join(["reconcile validate", *map(str, paths)]))
     return loaded.catalog
 
 
@@ -56,7 +57,7 @@ def choose(catalog: Catalog, name: str | None) -> str:
         return str(name)
     known = ", ".join(catalog.campaigns) or "none"
     if name is None:
-        fail(f"there are several campaigns here: {known}; name one", f"reconcile plan {catalog.campaigns[0]}")
+        fail(f"there are several campaigns here: {known}; name one", f"{_command()} {catalog.campaigns[0]}")
     fail(f"there is no campaign {name!r} here; there is {known}")
 
 
@@ -64,9 +65,8 @@ def open_campaign(paths: tuple[Path, ...], name: str | None, retry: tuple[str, .
     """Manifests, campaign and revision. Exits with a clear message when one of them is not to be had."""
     catalog = read(paths)
     campaign = choose(catalog, name)
-    where = paths or (Path("manifests"),)
     try:
-        revision = revision_of([path.resolve() for path in where])
+        revision = revision_of([path.resolve() for path in files.given_or_nearest(paths)])
     except NoRepository as error:
         fail(f"{error}: the plan's history is kept in git", "git init && git add manifests && git commit")
     unknown = [stage for stage in retry if stage not in {s.metadata.name for s in catalog.stages(campaign)}]
@@ -80,11 +80,16 @@ def open_campaign(paths: tuple[Path, ...], name: str | None, retry: tuple[str, .
 def connect(opened: Opened) -> Transport:
     """The link to the campaign's cluster, or a clear message and exit status 1."""
     try:
-        return open_link(opened.desired.cluster.transport, Path(opened.desired.site.root))
+        return open_link(opened.desired.cluster, Path(opened.desired.site.root))
     except NoLocalCluster as missing:
         fail(str(missing), f"reconcile local {opened.desired.campaign}")
     except ClusterError as error:
         fail(str(error), error.fix)
+
+
+def _command() -> str:
+    """The command as the person began it: `reconcile status`."""
+    return click.get_current_context().command_path
 
 
 def fail(message: str, fix: str = "") -> NoReturn:

@@ -10,6 +10,7 @@ from reconciler import loop
 from reconciler.cli.opening import fail, manifests_option, open_campaign
 from reconciler.domain.resolve import Unresolved
 from reconciler.model.manifests import StageManifest, Strategy
+from reconciler.model.quantities import counted
 from reconciler.planner.sketch import sketch
 
 
@@ -32,7 +33,7 @@ def render(which: str, paths: tuple[Path, ...], name: str | None, leg: int, late
     stage = stages[stage_name]
     strategy = _strategy(stage, name)
     if leg >= len(strategy.legs):
-        fail(f"strategy {strategy.name} of {stage_name} has {len(strategy.legs)} leg(s), counted from 0")
+        fail(f"strategy {strategy.name} of {stage_name} has {counted(len(strategy.legs), 'leg')}, counted from 0")
     drawn = sketch(opened.desired, stage, strategy, leg, later=later)
     if isinstance(drawn, Unresolved):
         fail(drawn.message)

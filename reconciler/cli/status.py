@@ -13,7 +13,7 @@ from reconciler.cli.opening import connect, manifests_option, open_campaign
 from reconciler.cli.screen import screen
 
 
-@click.command()
+@click.command(short_help="Show where every stage is and what it waits for.")
 @click.argument("campaign", required=False)
 @manifests_option
 @click.option("--conditions", is_flag=True, help="Show every condition of every stage.")

@@ -11,7 +11,7 @@ from reconciler.cluster.execute import unlock as release
 from reconciler.cluster.ports import ClusterError
 
 
-@click.command()
+@click.command(short_help="Take away a lock that nobody holds any more.")
 @click.argument("nonce")
 @click.argument("campaign", required=False)
 @manifests_option

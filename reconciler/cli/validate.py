@@ -19,13 +19,14 @@ from reconciler.record import files
 JSON_VERSION = 1
 
 
-@click.command()
+@click.command(short_help="Check manifests, and say of each problem where and what to do.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]…")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def validate(paths: Sequence[Path], as_json: bool) -> None:
     """Check manifests: their text, their fields, and what they say of each other.
 
-    Each PATH is a file, or a directory that is searched for *.yaml and *.yml; without one, manifests/ is. Names are
+    Each PATH is a file, or a directory that is searched for *.yaml and *.yml; without one, manifests/ is, here
+    or in a folder above. Names are
     looked up among everything that is given together, so give whole campaigns.
 
     Every problem is shown at once as file:line:column: CODE message, with the line, what was found, what was expected,
@@ -33,7 +34,7 @@ def validate(paths: Sequence[Path], as_json: bool) -> None:
 
     Exit status: 0 when valid (warnings allowed), 1 when not, 2 when the command itself is wrong.
     """
-    loaded = files.load(paths or (Path("manifests"),))
+    loaded = files.load(paths)
     if as_json:
         click.echo(json.dumps(_report(loaded), indent=2, ensure_ascii=False))
     else:
@@ -41,7 +42,7 @@ def validate(paths: Sequence[Path], as_json: bool) -> None:
     sys.exit(0 if loaded.ok else 1)
 
 
-@click.command()
+@click.command(short_help="Print the JSON Schema of the manifests.")
 @click.argument("kind", required=False, type=click.Choice(list(KINDS), case_sensitive=False))
 @click.option(
     "--write",

@@ -182,10 +182,11 @@ def _order(catalog: Catalog, campaign: str) -> Iterator[Problem]:
 def _source(catalog: Catalog, stage: StageManifest, index: int, earlier: list[str]) -> Iterator[Problem]:
     source = stage.spec.source
     expected = f"an earlier stage: {one_of(earlier)}" if earlier else "random or an external checkpoint"
-    if isinstance(source, StageSource) and source.stage not in earlier:
-        own = stage.metadata.name
-        listed = source.stage in _listed(catalog, stage.spec.campaign)
-        later = f"{source.stage}, which {'comes later' if listed else 'the campaign does not list'}"
+    own, listed = stage.metadata.name, _listed(catalog, stage.spec.campaign)
+    # A stage that is not there at all has been told as such.
+    known = {*listed, *catalog.stage_names(stage.spec.campaign)}
+    if isinstance(source, StageSource) and source.stage in known and source.stage not in earlier:
+        later = f"{source.stage}, which {'comes later' if source.stage in listed else 'the campaign does not list'}"
         what = "itself" if source.stage == own else later
         fix = f"Did you mean {earlier[-1]}?" if earlier else "Write source: random."
         where = catalog.where(stage, "spec", "source", "stage")
@@ -193,7 +194,7 @@ def _source(catalog: Catalog, stage: StageManifest, index: int, earlier: list[st
     if source == "random" and index > 0:
         fix = f"Write source: {{stage: {earlier[-1]}}}."
         where = catalog.where(stage, "spec", "source")
-        yield Problem("M057", where, f"stage {stage.metadata.name}", "random", expected, fix)
+        yield Problem("M057", where, f"stage {own}", "random", expected, fix)
 
 
 def _term(

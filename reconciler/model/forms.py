@@ -123,6 +123,7 @@ FORMS: Final[dict[str, Form]] = {
     manifests.SYMBOL_PATTERN: Form("a dataset symbol such as D0 or D1", _symbol),
     manifests.TERM_PATTERN: Form("a dataset symbol such as D1, the name of an earlier stage, or buffer", _term),
     manifests.WORD_PATTERN: Form("one word of letters, digits and _ . / : + -, since a shell reads it", _nothing),
+    manifests.VALUE_PATTERN: Form("letters, digits and _ . / : = , @ % + -, since a shell reads it", _nothing),
     manifests.PATH_PATTERN: Form("a path of letters, digits and _ . / + -", _nothing),
     manifests.SHA256_PATTERN: Form("64 hexadecimal digits", _sha256),
     manifests.ENVIRONMENT_PATTERN: Form("a variable's name in capitals", _environment),

@@ -25,6 +25,7 @@ TERM_PATTERN: Final = r"^(D[0-9]{1,3}|[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?)$"
 WORD_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_./:+-]{0,199}$"
 """What survives the launcher, which flattens its command line into one string for `bash -c`."""
 LABEL_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$"
+VALUE_PATTERN: Final = r"^[A-Za-z0-9_./][A-Za-z0-9_./:=,@%+-]{0,999}$"
 ENVIRONMENT_PATTERN: Final = r"^[A-Z][A-Z0-9_]{0,63}$"
 SHA256_PATTERN: Final = r"^[0-9a-f]{64}$"
 PATH_PATTERN: Final = r"^[A-Za-z0-9_./][A-Za-z0-9_./+-]{0,999}$"
@@ -62,6 +63,7 @@ def _inside(path: str) -> str:
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Word = Annotated[str, Field(pattern=WORD_PATTERN)]
+Value = Annotated[str, Field(pattern=VALUE_PATTERN)]
 Path = Annotated[str, Field(pattern=PATH_PATTERN), AfterValidator(_inside)]
 Text = Annotated[str, Field(pattern=TEXT_PATTERN, max_length=2000)]
 Label = Annotated[str, Field(pattern=LABEL_PATTERN)]
@@ -289,6 +291,8 @@ class SshTransport(Frozen):
     """Host, as in the ssh configuration."""
     fallback_hosts: tuple[Word, ...] = ()
     """Other login nodes of the same cluster, tried in order when `host` does not answer."""
+    connection: Literal["own", "master"] = "own"
+    """`own`: made by the reconciler. `master`: the one a person opened with ssh (ControlMaster), and no other."""
     user: Word | None = None
     """User, if not the one of the ssh configuration."""
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
@@ -352,7 +356,7 @@ class LauncherSpec(Frozen):
     """Whose defaults the launcher picks."""
     startup: Seconds
     """From the job's start to its first iteration; also left free at its end for the last save."""
-    environment: dict[Annotated[str, Field(pattern=ENVIRONMENT_PATTERN)], Word] = Field(default_factory=dict)
+    environment: dict[Annotated[str, Field(pattern=ENVIRONMENT_PATTERN)], Value] = Field(default_factory=dict)
     """Further environment variables of every job."""
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from reconciler.planner.desired import Desired
 TOLD_CHANGES_MAX = 6
 CAMPAIGN = "(campaign)"
 """Where a change stands that belongs to no one stage."""
+STRATEGY = "strategy "
+"""Begins the path of everything that belongs to one strategy, by its name."""
+LADDER = " > "
 
 
 def applied_text(desired: Desired) -> str:
@@ -42,13 +45,45 @@ def since_applied(desired: Desired, observed: Observed) -> tuple[Change, ...]:
                 Change(stage, "", "absent" if old is None else "present", "removed" if old else "new", False)
             )
             continue
-        paths = [*new, *(path for path in old if path not in new)]
-        changes += [
-            Change(stage, path, old.get(path, "absent"), new.get(path, "absent"), False)
-            for path in paths
-            if old.get(path) != new.get(path)
-        ]
+        changes += _within(stage, old, new)
     return tuple(changes)
+
+
+def _within(stage: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
+    """The changes of one stage. A strategy that came, went or was only renamed is one change, however long it is."""
+    was, plain_old = _strategies(old)
+    now, plain_new = _strategies(new)
+    for name in [name for name in now if name in was]:
+        plain_old |= {f"{STRATEGY}{name}.{leaf}": value for leaf, value in was[name].items()}
+        plain_new |= {f"{STRATEGY}{name}.{leaf}": value for leaf, value in now[name].items()}
+    for path in [*plain_new, *(path for path in plain_old if path not in plain_new)]:
+        if plain_old.get(path) != plain_new.get(path):
+            before, after = plain_old.get(path, "absent"), plain_new.get(path, "absent")
+            yield Change(stage, path, before, after, False)
+    gone = {name: body for name, body in was.items() if name not in now}
+    for name in [name for name in now if name not in was]:
+        former = next((other for other, body in gone.items() if body == now[name]), None)
+        if former is None:
+            yield Change(stage, f"{STRATEGY}{name}", "absent", "new", False)
+        else:
+            del gone[former]
+            yield Change(stage, "strategy renamed", former, name, False)
+    for name in gone:
+        yield Change(stage, f"{STRATEGY}{name}", "present", "removed", False)
+
+
+def _strategies(flat: Mapping[str, str]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """(strategy → leaf → value, all else), from the flat form of a stage. A name may hold dots, as paths do."""
+    names = sorted(flat.get("ladder", "").split(LADDER), key=len, reverse=True)
+    strategies: dict[str, dict[str, str]] = {}
+    rest: dict[str, str] = {}
+    for path, value in flat.items():
+        name = next((name for name in names if path.startswith(f"{STRATEGY}{name}.")), None)
+        if name is None:
+            rest[path] = value
+        else:
+            strategies.setdefault(name, {})[path.removeprefix(f"{STRATEGY}{name}.")] = value
+    return {name: strategies[name] for name in flat.get("ladder", "").split(LADDER) if name in strategies}, rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +167,9 @@ def _wants(desired: Desired) -> dict[str, dict[str, str]]:
 def _by_strategy(spec: dict[str, Any]) -> dict[str, Any]:
     """Strategies by name rather than by place, so that one put on top is one change."""
     strategies = spec.pop("strategies")
-    ladder = " > ".join(strategy["name"] for strategy in strategies)
+    ladder = LADDER.join(strategy["name"] for strategy in strategies)
     named = {strategy.pop("name"): strategy for strategy in strategies}
-    return {"ladder": ladder, **spec, **{f"strategy {key}": value for key, value in named.items()}}
+    return {"ladder": ladder, **spec, **{f"{STRATEGY}{key}": value for key, value in named.items()}}
 
 
 def _flat(value: Any, path: str = "") -> dict[str, str]:

@@ -12,14 +12,28 @@ from reconciler.domain.loading import Loaded
 from reconciler.model.problems import Problem, Where
 from reconciler.model.source import FILE_BYTES_MAX, too_large
 
+DEFAULT: Final = "manifests"
 SUFFIXES: Final = (".yaml", ".yml")
 FILES_MAX: Final = 20_000
 TOTAL_BYTES_MAX: Final = 200_000_000
 
 
+def given_or_nearest(paths: Sequence[Path]) -> list[Path]:
+    """`paths`, or without any the folder `manifests` here or in the nearest folder above it, up to the repository's."""
+    if paths:
+        return list(paths)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / DEFAULT).is_dir():
+            return [Path(os.path.relpath(folder / DEFAULT))]
+        if (folder / ".git").exists():
+            break
+    return [Path(DEFAULT)]
+
+
 def load(paths: Sequence[Path]) -> Loaded:
-    """Everything that the given files and directories hold, checked."""
-    contents, problems = read(paths)
+    """Everything that the given files and directories hold, checked; see `given_or_nearest` for none."""
+    contents, problems = read(given_or_nearest(paths))
     return loading.load(contents, problems)
 
 
@@ -100,4 +114,5 @@ def _content(file: Path) -> bytes | Problem:
 
 def _unreadable(file: Path, error: OSError) -> Problem:
     reason = (error.strerror or str(error)).lower()
-    return Problem("M001", Where(str(file)), reason)
+    fix = "Name the file or folder that holds the manifests." if isinstance(error, FileNotFoundError) else None
+    return Problem("M001", Where(str(file)), reason, fix=fix)

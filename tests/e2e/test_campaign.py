@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.campaign import BUDGETS, TOKENS_PER_ITERATION, Repository, make
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.xdist_group("campaign")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 KILLS = 20
 KILL_SEED = 20260101

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.campaign import Repository, make
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.xdist_group("quickstart")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -234,15 +234,37 @@ def test_a_change_says_whether_its_stage_has_begun() -> None:
     assert made.refusals == ()
 
 
-def test_a_rung_put_on_top_is_one_change_and_what_it_holds() -> None:
+def test_a_rung_put_on_top_is_told_in_one_line() -> None:
     top = (
         "    - name: naive\n      legs:\n        - mixture: {D1: 1}\n",
         "    - name: new\n      legs:\n        - mixture: {D1: 1}\n          lr: {shape: cosine}\n"
         "    - name: naive\n      legs:\n        - mixture: {D1: 1}\n",
     )
-    changes = edited(after(0), top).plan().changes
-    assert changes[0] == Change("stage-2", "ladder", "naive > replay-5", "new > naive > replay-5", False)
-    assert all(change.path.startswith("strategy new.") for change in changes[1:])
+    assert edited(after(0), top).plan().changes == (
+        Change("stage-2", "ladder", "naive > replay-5", "new > naive > replay-5", False),
+        Change("stage-2", "strategy new", "absent", "new", False),
+    )
+
+
+def test_a_rung_taken_away_is_told_in_one_line() -> None:
+    replay = quickstart().stages[1].spec.strategies[1].name
+    applied = json.loads(drift.applied_text(after(0).desired))
+    applied["wants"]["stage-2"] |= {"ladder": f"naive > {replay} > old", "strategy old.legs.0.lr.shape": "cosine"}
+    assert replace(World(quickstart()), applied=json.dumps(applied)).plan().changes == (
+        Change("stage-2", "ladder", f"naive > {replay} > old", f"naive > {replay}", False),
+        Change("stage-2", "strategy old", "present", "removed", False),
+    )
+
+
+def test_a_rung_that_is_only_renamed_is_told_as_renamed() -> None:
+    renamed = (
+        "    - name: naive\n      legs:\n        - mixture: {D1: 1}\n",
+        "    - name: plain\n      legs:\n        - mixture: {D1: 1}\n",
+    )
+    assert edited(after(0), renamed).plan().changes == (
+        Change("stage-2", "ladder", "naive > replay-5", "plain > replay-5", False),
+        Change("stage-2", "strategy renamed", "naive", "plain", False),
+    )
 
 
 def test_stages_that_came_and_went() -> None:

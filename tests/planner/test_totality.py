@@ -177,12 +177,15 @@ STRANGE_RECEIPTS = [
 
 
 def live_keys(look: Observed) -> list[ActionKey]:
-    """Keys of live jobs, by their variables and by receipts that name them."""
+    """Keys of live jobs: the one that a job carries, else the one whose receipt names it.
+
+    A receipt does not count against the job's own key: a server that was set up anew gives old ids to other jobs.
+    """
     assert not isinstance(look.jobs, Unread)
     assert not isinstance(look.receipts, Unread)
     by_id = {receipt.job_id: receipt.key for receipt in look.receipts if receipt.job_id}
     found = [
-        ActionKey.parse(text) for job in look.jobs if job.live for text in (job.key, by_id.get(job.job_id)) if text
+        ActionKey.parse(job.key or "") or ActionKey.parse(by_id.get(job.job_id, "")) for job in look.jobs if job.live
     ]
     return [key for key in found if key is not None]
 

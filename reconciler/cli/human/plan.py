@@ -59,13 +59,18 @@ def summary(plan: Plan) -> Text:
     if plan.done:
         return Text("Nothing to do: all stages are done.", "bold green")
     jobs = sum(action.job is not None for action in plan.actions)
-    files = len(plan.actions) - jobs
-    held = sum(status.phase is Phase.HELD for status in plan.stages)
-    waiting = sum(status.phase is Phase.WAITING for status in plan.stages)
-    done = sum(status.phase is Phase.DONE for status in plan.stages)
-    running = len(plan.stages) - held - waiting - done
-    stages = f"{done} done, {running} in work, {waiting} waiting, {held} held"
-    return Text(f"Plan: {jobs} to submit, {files} to write. Stages: {stages}.", "bold")
+    files = sum(len(action.files) + (action.job is not None) for action in plan.actions)
+    begun = {action.key.stage for action in plan.actions}
+    counts = {
+        "done": sum(status.phase is Phase.DONE for status in plan.stages),
+        "with a job": sum(bool(status.job) for status in plan.stages),
+        "to go on now": sum(status.stage in begun and not status.job for status in plan.stages),
+        "waiting": sum(status.phase is Phase.WAITING and status.stage not in begun for status in plan.stages),
+        "held": sum(status.phase is Phase.HELD for status in plan.stages),
+    }
+    stages = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+    todo = f"{counted(jobs, 'job')} to submit, {counted(files, 'file')} to write"
+    return Text(f"Plan: {todo}. Stages: {stages}.", "bold")
 
 
 def _stage(status: StageStatus, forecast: StageForecast | None) -> Iterator[RenderableType]:

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from reconciler.cli.drawing import bar
-from reconciler.cli.human.plan import PHASE_STYLE, RUNG_MARK, header
+from reconciler.cli.human.plan import PHASE_STYLE, RUNG_MARK, header, refusals
 from reconciler.model.observed import Observed, TrainLog, Unread
 from reconciler.model.plan import Plan
-from reconciler.model.quantities import approximate_tokens, format_duration
+from reconciler.model.quantities import approximate_tokens, counted, format_duration
 from reconciler.model.status import Phase, StageStatus
 
 ROOM_FOR_ALL = 110
@@ -78,6 +78,7 @@ def render(plan: Plan, observed: Observed, width: int, *, conditions: bool) -> R
                 "yellow",
             )
         )
+    parts += refusals(plan.refusals)
     if plan.done:
         parts.append(Text("All stages are done.", "green"))
     return Group(*parts)
@@ -104,7 +105,7 @@ def closing(plan: Plan, workspace: str, elapsed_s: float, waits: Sequence[str] =
     tokens = approximate_tokens(sum(status.tokens_done for status in plan.stages))
     jobs = sum(status.jobs for status in plan.stages)
     hours = sum(status.node_hours for status in plan.stages)
-    spent = f"{jobs} jobs, {hours:.3f} node-hours"
+    spent = f"{counted(jobs, 'job')}, {hours:.3f} node-hours"
     parts += [
         Text(),
         Text(f"{tokens} tokens kept, {spent}, {format_duration(elapsed_s)} here."),
@@ -120,6 +121,9 @@ def _came_of(status: StageStatus) -> Iterator[RenderableType]:
     for rung in status.rungs:
         line = Text.assemble(RUNG_MARK[rung.outcome], " ", rung.strategy, (f"  {rung.message}", "dim"))
         yield Padding(line, (0, 0, 0, 2), expand=False)
+    if status.phase is not Phase.DONE:
+        why = Text(f"{status.reason}: {status.message}", PHASE_STYLE[status.phase])
+        yield Padding(why, (0, 0, 0, 2), expand=False)
     if not status.rungs or not status.losses:
         return
     view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
