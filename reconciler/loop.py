@@ -15,11 +15,11 @@ from pathlib import Path
 from reconciler.cluster.batch import Batch, BatchAction, Outcome
 from reconciler.cluster.execute import execute
 from reconciler.cluster.observe import ObserveRequest, observe
-from reconciler.cluster.ports import Clock, Locked, OutcomeUnknown, Transport
+from reconciler.cluster.ports import Locked, OutcomeUnknown, Pace, Transport
 from reconciler.cluster.render import render
 from reconciler.convert.layout import program_text
 from reconciler.model.manifests import ClusterSpec, LocalTransport
-from reconciler.model.observed import Observed
+from reconciler.model.observed import Observed, Unread
 from reconciler.model.plan import Action, Plan
 from reconciler.model.status import Reason
 from reconciler.planner import checks, drift
@@ -104,18 +104,29 @@ def act(desired: Desired, link: Transport, seen: Look) -> Pass:
         return Pass(seen, (), f"{held.lock.holder} on {held.lock.host} is applying; nothing was done.{way_on}")
 
 
-def passes(desired: Desired, link: Transport, clock: Clock, after: Callable[[Pass], None]) -> Iterator[Pass]:
+def passes(
+    desired: Desired, link: Transport, pace: Pace, after: Callable[[Pass], None], first: Look | None = None
+) -> Iterator[Pass]:
     """Pass after pass until nothing can change without a person: all done, or all that is left is held.
 
-    `after` is called with each pass before the wait, so that a view can show it.
+    `after` is called with each pass before the wait, so that a view can show it. `first` is a look made just now, to
+    begin with.
     """
+    misses, seen = 0, first
     while True:
-        done = act(desired, link, look(desired, link))
+        done = act(desired, link, seen or look(desired, link))
+        seen = None
         after(done)
         yield done
         if settled(done.look):
             return
-        clock.sleep(float(desired.cluster.poll))
+        misses = misses + 1 if _nothing_learned(done.look.observed) else 0
+        pace.next(float(desired.cluster.poll), misses)
+
+
+def _nothing_learned(observed: Observed) -> bool:
+    """Whether the link, PBS or the file system did not answer: then it is asked less often."""
+    return any(isinstance(part, Unread) for part in (observed.jobs, observed.attempts, observed.receipts))
 
 
 def settled(seen: Look) -> bool:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from reconciler import loop
 from reconciler.cli import machine
+from reconciler.cli.connecting import pace_for
 from reconciler.cli.human import plan as plan_view
 from reconciler.cli.human import status as status_view
 from reconciler.cli.human.live import LiveView, PlainView, View
@@ -86,17 +87,17 @@ def _apply(opened: Opened, saved: str | None, *, until_done: bool, yes: bool) ->
             fail(done.unknown, "reconcile status")
         console.print("The cluster goes on by itself. Next:\n\n    reconcile apply --until-done\n")
         return 0
-    return _until_done(opened, console, link)
+    return _until_done(opened, console, link, seen if yes or saved is not None else None)
 
 
-def _until_done(opened: Opened, console: Console, link: Transport) -> int:
+def _until_done(opened: Opened, console: Console, link: Transport, seen: loop.Look | None) -> int:
     clock = SystemClock()
     began = clock.now_s()
     view: View = LiveView(console) if console.is_terminal else PlainView(console)
     last: loop.Look | None = None
     try:
         with view:
-            for done in loop.passes(opened.desired, link, clock, view.show):
+            for done in loop.passes(opened.desired, link, pace_for(opened.desired.cluster), view.show, seen):
                 last = done.look
     except KeyboardInterrupt:
         click.echo(

@@ -9,9 +9,13 @@ from typing import Final, assert_never
 
 import click
 
+from reconciler.cluster import pace
+from reconciler.cluster.pace import SharedPace
 from reconciler.cluster.ports import Transport
-from reconciler.cluster.process import ProcessTransport
-from reconciler.model.manifests import LocalTransport, SshTransport
+from reconciler.cluster.process import ProcessTransport, SystemClock
+from reconciler.cluster.sshconfig import Asked, Way
+from reconciler.cluster.sshmaster import MasterTransport
+from reconciler.model.manifests import ClusterSpec, LocalTransport, SshTransport
 
 CONFIG_VARIABLE: Final = "RECONCILE_SSH_CONFIG"
 """Names an ssh configuration to use in place of the person's own, as `ssh -F` does: for runners without a home."""
@@ -21,39 +25,56 @@ class NoLocalCluster(Exception):
     """The embedded cluster has not been made yet."""
 
 
-def open_link(transport: LocalTransport | SshTransport, root: Path) -> Transport:
+def open_link(cluster: ClusterSpec, root: Path) -> Transport:
     """A link that is ready: over SSH it is connected and logged in, which is the one moment a person may be asked.
 
-    It is closed when the command that is being run ends.
+    It is closed when the command that is being run ends. Where another process of this person has looked at the
+    cluster just now, it waits a moment first.
 
     Raises:
         NoLocalCluster: nothing at `root`.
         ClusterError: the cluster cannot be reached, or does not let us in.
     """
+    transport = cluster.transport
     match transport:
         case LocalTransport():
             if not (root / "bin" / "qsub").exists():
                 raise NoLocalCluster(f"there is no local cluster at {root}")
             return ProcessTransport(path_prefix=root / "bin")
         case SshTransport():
+            pace_for(cluster).now(float(cluster.poll))
             return _over_ssh(transport)
         case _ as unreachable:
             assert_never(unreachable)
 
 
-def _over_ssh(manifest: SshTransport) -> Transport:
-    # Imported only here: the SSH library takes longer to load than most commands to run.
-    from reconciler.cluster import ssh
+def pace_for(cluster: ClusterSpec) -> SharedPace:
+    """How often this person's processes may look at a cluster; on this machine each process counts for itself."""
+    transport = cluster.transport
+    if isinstance(transport, LocalTransport):
+        return SharedPace(None, SystemClock())
+    return SharedPace(pace.file_for(transport.host, transport.user, transport.port), SystemClock(), _warn)
 
+
+def _warn(trouble: str) -> None:
+    click.echo(f"reconcile: looks are not kept apart from those of your other processes: {trouble}", err=True)
+
+
+def _over_ssh(manifest: SshTransport) -> Transport:
     config = os.environ.get(CONFIG_VARIABLE)
-    way = ssh.Way(
-        hosts=tuple(
-            ssh.Asked(host, manifest.user, manifest.port) for host in (manifest.host, *manifest.fallback_hosts)
-        ),
+    way = Way(
+        hosts=tuple(Asked(host, manifest.user, manifest.port) for host in (manifest.host, *manifest.fallback_hosts)),
         path=manifest.path,
         config=Path(config) if config else None,
         connect_timeout_s=None if manifest.connect_timeout is None else float(manifest.connect_timeout),
     )
+    if manifest.connection == "master":
+        through_master = MasterTransport(way)
+        through_master.open()
+        return through_master
+    # Imported only here: the SSH library takes longer to load than most commands to run.
+    from reconciler.cluster import ssh
+
     link = ssh.SshTransport(way, _ask if sys.stdin.isatty() and sys.stderr.isatty() else None)
     context = click.get_current_context(silent=True)
     if context is not None:

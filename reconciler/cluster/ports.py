@@ -48,6 +48,14 @@ class Clock(Protocol):
         ...
 
 
+class Pace(Protocol):
+    """When the next look may be made."""
+
+    def next(self, poll_s: float, misses: int) -> None:
+        """Wait until it is due: `poll_s` after the last one, later after `misses` in a row that read nothing."""
+        ...
+
+
 class ClusterError(Exception):
     """Something between here and the cluster; `fix` is what to do about it, empty if there is nothing to do."""
 

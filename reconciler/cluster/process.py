@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from reconciler.cluster import loginshell
 from reconciler.cluster.frames import ANSWER_BYTES_MAX
 from reconciler.cluster.ports import CommandFailed, LinkLost, Unreachable
 
@@ -35,29 +36,17 @@ class ProcessTransport:
         The command gets a session of its own: Ctrl-C at the terminal ends the reconciler, not a batch half-way. If
         the reconciler is killed the command lives on and finishes, which the journal makes safe.
         """
-        child = _start(argv, self._environment())
-        try:
-            output, errors = _converse(child, stdin, time.monotonic() + timeout_s)
-            if output is None:
-                raise LinkLost(
-                    f"{self.host} did not answer within {timeout_s:.0f} s.",
-                    "Look again; if it stays like this, check what hangs:\n    time qstat",
-                    sent=True,
-                )
-            status = child.wait()
-        finally:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
-            for pipe in (child.stdin, child.stdout, child.stderr):
-                if pipe is not None:
-                    _close(pipe)
-        if status != 0:
-            told = errors.decode("utf-8", "replace").strip()[-500:] or "it said nothing on standard error"
-            raise CommandFailed(
-                f"{argv[0]} ended with status {status} on {self.host}: {told}", status=status, output=output
+        ended = run(argv, self._environment(), stdin, timeout_s)
+        if ended is None:
+            raise LinkLost(
+                f"{self.host} did not answer within {timeout_s:.0f} s.",
+                "Look again; if it stays like this, check what hangs:\n    time qstat",
+                sent=True,
             )
-        return output
+        if ended.status != 0:
+            told = loginshell.failure(argv[0], ended.status, self.host, ended.errors)
+            raise CommandFailed(told, status=ended.status, output=ended.output)
+        return ended.output
 
     def _environment(self) -> dict[str, str]:
         environment = dict(os.environ)
@@ -78,7 +67,39 @@ class SystemClock:
         time.sleep(seconds)
 
 
-def _start(argv: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What came of a command."""
+
+    status: int
+    output: bytes
+    errors: bytes
+    """The end of them, `ERROR_BYTES_MAX` at most."""
+
+
+def run(argv: Sequence[str], environment: dict[str, str] | None, stdin: bytes, timeout_s: float) -> Ended | None:
+    """Run a command on this machine in a session of its own; None if it did not end in time, or said far too much.
+
+    Raises:
+        Unreachable: it could not be started.
+    """
+    deadline = time.monotonic() + timeout_s
+    child = _start(argv, environment)
+    try:
+        output, errors = _converse(child, stdin, deadline)
+        return None if output is None else Ended(child.wait(max(deadline - time.monotonic(), 0.0)), output, errors)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe is not None:
+                _close(pipe)
+
+
+def _start(argv: Sequence[str], environment: dict[str, str] | None) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             list(argv),

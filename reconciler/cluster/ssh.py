@@ -10,21 +10,20 @@ from __future__ import annotations
 import contextlib
 import random
 import selectors
-import shlex
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from types import TracebackType
 from typing import Final
 
 import paramiko
 
+from reconciler.cluster import loginshell
 from reconciler.cluster.frames import ANSWER_BYTES_MAX
 from reconciler.cluster.ports import CommandFailed, LinkLost, Unreachable
 from reconciler.cluster.sshauth import Ask, Refused
-from reconciler.cluster.sshconfig import Asked, Endpoint, resolve
+from reconciler.cluster.sshconfig import Asked, Endpoint, Way, resolve
 from reconciler.cluster.sshlogin import CONNECT_TIMEOUT_S, Busy, Deadline, Link, login
 
 OUTPUT_BYTES_MAX: Final = ANSWER_BYTES_MAX + 512 * 1024
@@ -39,19 +38,6 @@ _AFTERMATH_S: Final = 1.0
 """How long output is awaited once the command has ended: something it left behind may hold the pipe open."""
 
 __all__ = ["Ask", "Asked", "Refused", "SshTransport", "Way"]
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How to reach a cluster: everything but the prompts."""
-
-    hosts: tuple[Asked, ...]
-    """Login nodes, any of which will do; the first that answers is used."""
-    path: tuple[str, ...] = ()
-    """Folders put in front of PATH on the far side."""
-    config: Path | None = None
-    """An ssh configuration to use in place of the person's own."""
-    connect_timeout_s: float | None = None
 
 
 class SshTransport:
@@ -93,7 +79,7 @@ class SshTransport:
             LinkLost: no exit status came back; `sent` says whether the command may have run.
             CommandFailed: it ended with a status other than 0.
         """
-        command = _command(argv, self._way.path)
+        command = loginshell.command_line(argv, self._way.path)
         with self._one, Deadline(timeout_s) as deadline:
             channel = self._channel(deadline)
             try:
@@ -104,10 +90,8 @@ class SshTransport:
             finally:
                 _end(channel)
         if status != 0:
-            told = _shown(errors) or "it said nothing on standard error"
-            raise CommandFailed(
-                f"{argv[0]} ended with status {status} on {self.host}: {told}", status=status, output=output
-            )
+            told = loginshell.failure(argv[0], status, self.host, errors)
+            raise CommandFailed(told, status=status, output=output)
         return output
 
     def close(self) -> None:
@@ -296,24 +280,6 @@ class _Pulse:
                 self._transport.global_request("keepalive@openssh.com", wait=True)
                 if self._transport.is_active():
                     self.heard = time.monotonic()
-
-
-def _command(argv: Sequence[str], path: Sequence[str]) -> str:
-    """One line for the login shell, whichever it is: words in quotes that sh, csh and fish read alike."""
-    if any(not word.isprintable() or "!" in word or "\\" in word for word in (*argv, *path)):
-        # Even in quotes: csh expands !, fish reads \, and neither takes a line break.
-        raise ValueError(f"a command holds a character that not every login shell can quote: {argv!r}")
-    line = shlex.join(argv)
-    if not path:
-        return line
-    # `env`, not an assignment: csh has another syntax for that.
-    return f'env PATH={shlex.quote(":".join(path))}:"$PATH" {line}'
-
-
-def _shown(errors: bytes) -> str:
-    """The end of what a command said, without what could move a terminal's cursor."""
-    text = errors.decode("utf-8", "replace").strip()[-500:]
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
 def _end(channel: paramiko.Channel) -> None:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import paramiko
-
 from reconciler.cluster.ports import Unreachable
 
 RESOLVE_TIMEOUT_S: Final = 10.0
@@ -33,10 +31,26 @@ class Asked:
     user: str | None = None
     port: int | None = None
 
-    def command(self) -> str:
-        """The command that logs in there, for a person to try."""
-        options = [*(["-p", str(self.port)] if self.port else []), *(["-l", self.user] if self.user else [])]
-        return shlex.join(["ssh", *options, "--", self.alias])
+    def options(self) -> list[str]:
+        """What ssh's command line says of port and user."""
+        return [*(["-p", str(self.port)] if self.port else []), *(["-l", self.user] if self.user else [])]
+
+    def command(self, *more: str) -> str:
+        """The command that logs in there, for a person to try; `more` are options of ssh."""
+        return shlex.join(["ssh", *more, *self.options(), "--", self.alias])
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How to reach a cluster: everything but the prompts."""
+
+    hosts: tuple[Asked, ...]
+    """Login nodes, any of which will do; the first that answers is used."""
+    path: tuple[str, ...] = ()
+    """Folders put in front of PATH on the far side."""
+    config: Path | None = None
+    """An ssh configuration to use in place of the person's own."""
+    connect_timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +91,11 @@ def resolve(asked: Asked, config: Path | None = None) -> Endpoint:
     Raises:
         Unreachable: the name is no host's, or the configuration is broken or asks for what is not supported.
     """
-    for word in (asked.alias, asked.user):
-        if word is not None and not _HOST.fullmatch(word):
-            raise Unreachable(f"{word!r} is not the name of a host or user.")
     if shutil.which("ssh"):
-        return parse(_told_by_ssh(asked, config), asked)
+        return parse(told_by_ssh(asked, config), asked)
+    _must_be_names(asked)
+    import paramiko  # only here: `ssh -G` needs no library
+
     path = config or Path("~/.ssh/config").expanduser()
     try:
         found = paramiko.SSHConfig.from_path(str(path)).lookup(asked.alias) if path.exists() else {}
@@ -125,12 +139,26 @@ def parse(text: str, asked: Asked) -> Endpoint:
     )
 
 
-def _told_by_ssh(asked: Asked, config: Path | None) -> str:
-    command = ["ssh", "-G", *(["-F", str(config)] if config else [])]
-    if asked.user:
-        command += ["-l", asked.user]
-    if asked.port:
-        command += ["-p", str(asked.port)]
+def value_of(text: str, keyword: str) -> str | None:
+    """The first value that `ssh -G` printed for a keyword; None if it has none, or the value is `none`. Pure."""
+    found = re.search(rf"(?im)^{re.escape(keyword)} (.+)$", text)
+    return found[1] if found and found[1] != "none" else None
+
+
+def _must_be_names(asked: Asked) -> None:
+    for word in (asked.alias, asked.user):
+        if word is not None and not _HOST.fullmatch(word):
+            raise Unreachable(f"{word!r} is not the name of a host or user.")
+
+
+def told_by_ssh(asked: Asked, config: Path | None) -> str:
+    """What `ssh -G` prints: every setting for a host, one per line.
+
+    Raises:
+        Unreachable: the name is no host's, the configuration is broken, or there is no ssh program.
+    """
+    _must_be_names(asked)
+    command = ["ssh", "-G", *(["-F", str(config)] if config else []), *asked.options()]
     try:
         done = subprocess.run(
             [*command, "--", asked.alias],

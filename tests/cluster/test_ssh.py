@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cluster import frames, ssh
+from reconciler.cluster import frames, loginshell, ssh
 from reconciler.cluster.ports import CommandFailed, LinkLost, Unreachable
 from reconciler.cluster.ssh import Asked, SshTransport, Way
 from tests.cluster.sshd import Sshd
@@ -129,8 +129,8 @@ NASTY = ["a b", "$HOME", "`id`", "$(id)", "it's", '"', "*", "~", "#", "^a^b", "-
 @pytest.mark.parametrize("shell", ["sh", "bash", "dash", "zsh", "tcsh", "fish"])
 def test_words_reach_the_command_as_they_are_whatever_the_login_shell(shell: str) -> None:
     if shutil.which(shell) is None:
-        pytest.skip(f"no {shell} here")
-    line = ssh._command(["printf", "<%s>", *NASTY], ("/opt/a b/bin",))
+        pytest.skip(f"no {shell} here; on Debian: apt-get install {shell}")
+    line = loginshell.command_line(["printf", "<%s>", *NASTY], ("/opt/a b/bin",))
     done = subprocess.run([shell, "-c", line], capture_output=True, text=True, check=True)
     assert done.stdout == "".join(f"<{word}>" for word in NASTY)
 
@@ -150,7 +150,7 @@ def test_what_some_login_shell_cannot_quote_is_refused_and_not_sent(link: SshTra
 
 def test_the_agents_command_is_one_that_every_login_shell_can_quote() -> None:
     sent = frames.request(b"", {}, "5eed")
-    assert ssh._command(sent.argv, ())
+    assert loginshell.command_line(sent.argv, ())
 
 
 # --- What `sent` says -------------------------------------------------------------------------------------------------
