@@ -15,7 +15,7 @@ from reconciler.cluster.ports import Transport
 from reconciler.cluster.process import ProcessTransport, SystemClock
 from reconciler.cluster.sshconfig import Asked, Way
 from reconciler.cluster.sshmaster import MasterTransport
-from reconciler.model.manifests import ClusterSpec, LocalTransport, SshTransport
+from reconciler.model.manifests import ClusterSpec, LocalTransport, LoginNodeTransport, SshTransport
 
 CONFIG_VARIABLE: Final = "RECONCILE_SSH_CONFIG"
 """Names an ssh configuration to use in place of the person's own, as `ssh -F` does: for runners without a home."""
@@ -40,7 +40,10 @@ def open_link(cluster: ClusterSpec, root: Path) -> Transport:
         case LocalTransport():
             if not (root / "bin" / "qsub").exists():
                 raise NoLocalCluster(f"there is no local cluster at {root}")
-            return ProcessTransport(path_prefix=root / "bin")
+            return ProcessTransport((str(root / "bin"),))
+        case LoginNodeTransport():
+            pace_for(cluster).now(float(cluster.poll))
+            return ProcessTransport(transport.path)
         case SshTransport():
             pace_for(cluster).now(float(cluster.poll))
             return _over_ssh(transport)
@@ -49,11 +52,15 @@ def open_link(cluster: ClusterSpec, root: Path) -> Transport:
 
 
 def pace_for(cluster: ClusterSpec) -> SharedPace:
-    """How often this person's processes may look at a cluster; on this machine each process counts for itself."""
+    """How often this person's processes may look at a cluster; for the embedded one each process counts for itself."""
     transport = cluster.transport
-    if isinstance(transport, LocalTransport):
-        return SharedPace(None, SystemClock())
-    return SharedPace(pace.file_for(transport.host, transport.user, transport.port), SystemClock(), _warn)
+    file: Path | None = None
+    if isinstance(transport, SshTransport):
+        file = pace.file_for(transport.host, transport.user, transport.port)
+    if isinstance(transport, LoginNodeTransport):
+        # Home folders are shared by login nodes, and what is to be spared is the PBS server they have in common.
+        file = pace.file_for("login-node", None, None)
+    return SharedPace(file, SystemClock(), _warn)
 
 
 def _warn(trouble: str) -> None:

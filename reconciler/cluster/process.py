@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Final
 
 from reconciler.cluster import loginshell
@@ -25,9 +24,9 @@ _AFTERMATH_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ProcessTransport:
-    """Runs commands on this machine, with `path_prefix` in front of PATH so that an embedded PBS is found."""
+    """Runs commands on this machine, with the folders of `path` in front of PATH."""
 
-    path_prefix: Path | None = None
+    path: tuple[str, ...] = ()
     host: str = "this machine"
 
     def exec(self, argv: Sequence[str], stdin: bytes, timeout_s: float) -> bytes:
@@ -50,8 +49,8 @@ class ProcessTransport:
 
     def _environment(self) -> dict[str, str]:
         environment = dict(os.environ)
-        if self.path_prefix is not None:
-            environment["PATH"] = f"{self.path_prefix}{os.pathsep}{environment.get('PATH', os.defpath)}"
+        if self.path:
+            environment["PATH"] = os.pathsep.join((*self.path, environment.get("PATH", os.defpath)))
         return environment
 
 

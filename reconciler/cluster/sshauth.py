@@ -7,11 +7,16 @@ is `Refused`, which callers keep and never try again.
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization.ssh import SSHCertificate, load_ssh_public_identity
+from paramiko.agent import AgentSSH
 
 from reconciler.cluster import knownhosts
 from reconciler.cluster.ports import Unreachable
@@ -20,6 +25,7 @@ from reconciler.cluster.sshconfig import Endpoint
 LOGIN_TIMEOUT_S: Final = 30.0
 PROMPT_TIMEOUT_S: Final = 180.0
 """How long a person has for a one-time password."""
+AGENT_TIMEOUT_S: Final = 30.0
 KEYS_MAX: Final = 5
 """Keys offered in one login: sshd counts each, and ends the connection at the sixth."""
 
@@ -125,45 +131,101 @@ def _refusal(endpoint: Endpoint, told: Sequence[str]) -> Refused:
 
 
 class _Keys:
-    """The keys there are to offer: the agent's, then those on disk; each once."""
+    """The keys there are to offer: the agent's, then those on disk; with their certificates first, each once."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._agent: paramiko.Agent | None = None
+        self._agent: _AgentAt | paramiko.Agent | None = None
 
     def each(self, told: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
         """(name for messages, key); what keeps a key from being offered is added to `told`."""
         seen: set[bytes] = set()
-        named = {_public(path) for path in self._endpoint.identities} - {None}
-        for key in self._of_agent():
-            if (not self._endpoint.only_identities or key.asbytes() in named) and key.asbytes() not in seen:
-                seen.add(key.asbytes())
-                yield f"the agent's {knownhosts.fingerprint(key.asbytes())}", key
-        for path in self._endpoint.identities:
-            if not path.is_file():
-                continue
-            try:
-                key = paramiko.PKey.from_path(path)
-            except (paramiko.SSHException, OSError, ValueError, TypeError) as error:
-                if _public(path) not in seen:
-                    told.append(f"{path} could not be used ({_why(error)})")
-                continue
-            if key.asbytes() not in seen:
-                seen.add(key.asbytes())
-                yield str(path), key
+        for name, key in self._found(told, seen):
+            # A certificate and its key are two things to the host, so what counts is what is shown to it.
+            if _shown(key) not in seen:
+                seen.add(_shown(key))
+                yield name, key
 
     def close(self) -> None:
         if self._agent is not None:
             self._agent.close()
 
+    def _found(self, told: list[str], seen: set[bytes]) -> Iterator[tuple[str, paramiko.PKey]]:
+        """Everything, perhaps twice."""
+        named = {_public(path) for path in self._endpoint.identities} - {None}
+        for key in self._of_agent():
+            if not self._endpoint.only_identities or key.asbytes() in named:
+                name = f"the agent's {knownhosts.fingerprint(key.asbytes())}"
+                yield from self._certified(name, key)
+                key.public_blob = None
+                yield name, key
+        for path in self._endpoint.identities:
+            if not path.is_file():
+                continue
+            try:
+                key = paramiko.PKey.from_path(path)  # with the certificate that lies beside it
+            except (paramiko.SSHException, OSError, ValueError, TypeError) as error:
+                if _public(path) not in seen:
+                    told.append(f"{path} could not be used ({_why(error)})")
+                continue
+            if key.public_blob is not None:
+                yield f"the certificate of {path}", key
+            yield from self._certified(str(path), key)
+            key.public_blob = None
+            yield str(path), key
+
+    def _certified(self, name: str, key: paramiko.PKey) -> Iterator[tuple[str, paramiko.PKey]]:
+        """The key with each of the configuration's certificates that was made for it."""
+        for path in self._endpoint.certificates:
+            if _certifies(path, key):
+                key.load_certificate(str(path))
+                yield f"{path} for {name}", key
+
     def _of_agent(self) -> tuple[paramiko.PKey, ...]:
-        if not self._endpoint.use_agent:
-            return ()
+        socket_path = self._endpoint.agent_socket
         try:
-            self._agent = paramiko.Agent()
-            return tuple(self._agent.get_keys())
+            if socket_path is not None:
+                self._agent = _AgentAt(socket_path)
+            elif self._endpoint.use_agent:
+                self._agent = paramiko.Agent()
+            return tuple(self._agent.get_keys()) if self._agent is not None else ()
         except (paramiko.SSHException, OSError):
             return ()
+
+
+class _AgentAt(AgentSSH):
+    """The agent behind a socket that the configuration names (IdentityAgent)."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(AGENT_TIMEOUT_S)
+        try:
+            connection.connect(str(path))
+            self._connect(connection)  # type: ignore[attr-defined]  # the stubs leave it out
+        except BaseException:
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """End the session with it."""
+        self._close()  # type: ignore[attr-defined]
+
+
+def _shown(key: paramiko.PKey) -> bytes:
+    return bytes(key.public_blob.key_blob) if key.public_blob is not None else key.asbytes()
+
+
+def _certifies(path: Path, key: paramiko.PKey) -> bool:
+    """Whether `path` is a certificate of exactly this key (an OpenSSH certificate, PROTOCOL.certkeys)."""
+    try:
+        found = load_ssh_public_identity(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm):
+        return False
+    if not isinstance(found, SSHCertificate):
+        return False
+    text = found.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii")
+    return text.split()[1] == key.get_base64()
 
 
 def _public(path: Path) -> bytes | None:

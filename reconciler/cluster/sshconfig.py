@@ -65,7 +65,12 @@ class Endpoint:
     """Private keys to try, in order; those of the default names need not exist."""
     only_identities: bool
     """Keys of the agent count only if they are among `identities`."""
+    certificates: tuple[Path, ...]
+    """Certificates for keys, besides those that lie next to them."""
     use_agent: bool
+    """Whether the agent of SSH_AUTH_SOCK is asked."""
+    agent_socket: Path | None
+    """Another agent's socket, asked in its place."""
     jumps: tuple[Asked, ...]
     """Hosts to go through, first one first."""
     known_hosts: tuple[Path, ...]
@@ -131,7 +136,9 @@ def parse(text: str, asked: Asked) -> Endpoint:
         user=asked.user or first("user", getpass.getuser()),
         identities=tuple(Path(name).expanduser() for name in values.get("identityfile", _IDENTITIES)),
         only_identities=first("identitiesonly") == "yes",
+        certificates=tuple(Path(name).expanduser() for name in values.get("certificatefile", ())),
         use_agent=not agent_off,
+        agent_socket=_socket(first("identityagent")),
         jumps=_jumps(first("proxyjump"), asked),
         known_hosts=tuple(Path(name).expanduser() for name in files),
         host_key_alias=first("hostkeyalias") or None,
@@ -202,6 +209,13 @@ def _jumps(value: str, asked: Asked) -> tuple[Asked, ...]:
     if len(hops) > JUMPS_MAX:
         raise Unreachable(f"The ssh configuration of {asked.alias} jumps through more than {JUMPS_MAX} hosts.")
     return tuple(hops)
+
+
+def _socket(text: str) -> Path | None:
+    """IdentityAgent: a path, or the name of a variable that holds one; None for the agent of SSH_AUTH_SOCK."""
+    if text.startswith("$"):
+        text = os.environ.get(text[1:].strip("{}"), "")
+    return Path(text).expanduser() if text and text != "SSH_AUTH_SOCK" else None
 
 
 def _seconds(value: str) -> float | None:

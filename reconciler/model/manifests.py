@@ -306,10 +306,30 @@ class SshTransport(Frozen):
 
     @model_validator(mode="after")
     def _folders_are_absolute(self) -> SshTransport:
-        for folder in (*self.path, *([self.root] if self.root else [])):
-            if not folder.startswith("/"):
-                raise ValueError(f"{folder} must be an absolute path on the cluster")
+        _must_be_absolute(*self.path, self.root)
         return self
+
+
+class LoginNodeTransport(Frozen):
+    """The machine that the reconciler runs on is a login node of the cluster, and has its PBS commands."""
+
+    kind: Literal["login-node"]
+    """No connection: commands run here."""
+    path: tuple[Path, ...] = ()
+    """Absolute folders put in front of PATH, where qsub and qstat are not on it."""
+    root: Path | None = None
+    """Absolute folder on the cluster that relative paths start at; without it all paths are absolute."""
+
+    @model_validator(mode="after")
+    def _folders_are_absolute(self) -> LoginNodeTransport:
+        _must_be_absolute(*self.path, self.root)
+        return self
+
+
+def _must_be_absolute(*folders: str | None) -> None:
+    for folder in folders:
+        if folder is not None and not folder.startswith("/"):
+            raise ValueError(f"{folder} must be an absolute path on the cluster")
 
 
 class Scheduler(Frozen):
@@ -377,7 +397,7 @@ class Allocation(Frozen):
 class ClusterSpec(Frozen):
     """How to reach one PBS cluster and what it offers."""
 
-    transport: Annotated[LocalTransport | SshTransport, Field(discriminator="kind")]
+    transport: Annotated[LocalTransport | SshTransport | LoginNodeTransport, Field(discriminator="kind")]
     """How commands get there."""
     scheduler: Scheduler
     """Where jobs go."""

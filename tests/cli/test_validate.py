@@ -2,7 +2,7 @@
 
 Most cases are files. `tests/cases/validate/alone/CASE` holds manifests and the `expected.txt` that validating that
 folder prints; a case in `over-campaign` holds files that replace those of the valid campaign in `campaign`. To add a
-case, add files; to write what is printed now into every `expected.txt`, run this module with UPDATE_GOLDEN=1 and
+case, add files; to write what is printed now into every `expected.txt`, run this module with SNAP_UPDATE=1 and
 read the difference.
 """
 
@@ -39,7 +39,7 @@ def expect(case: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run(validate, ".")
     golden = case / "expected.txt"
     printed = f"{result.output}exit {result.exit_code}\n"
-    if os.environ.get("UPDATE_GOLDEN"):
+    if os.environ.get("SNAP_UPDATE") == "1":
         golden.write_text(printed, encoding="utf-8")
     assert printed == golden.read_text(encoding="utf-8")
 

@@ -251,5 +251,5 @@ def test_a_program_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
     assert missing.value.fix
 
 
-def test_the_path_prefix_is_searched_first(world: World) -> None:
-    assert ProcessTransport(world.top / "bin").exec(["qstat"], b"", 10).startswith(b'{"timestamp"')
+def test_the_folders_of_path_are_searched_first(world: World) -> None:
+    assert ProcessTransport((str(world.top / "bin"),)).exec(["qstat"], b"", 10).startswith(b'{"timestamp"')

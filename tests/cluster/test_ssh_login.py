@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import subprocess
 import threading
@@ -128,21 +129,68 @@ def test_an_encrypted_key_without_agent_says_so(sshd: Sshd, tmp_path: Path) -> N
     assert sshd.logged("Failed publickey") == 0
 
 
-def test_the_agents_key_is_used(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Path]:
+    """The socket of an ssh-agent that holds nothing yet."""
     socket_path = tmp_path / "agent"
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL)
-    try:
-        while not socket_path.exists():
-            time.sleep(0.02)
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
-        subprocess.run(["ssh-add", "-q", str(sshd.key)], check=True)
-        config = sshd.configure(key=tmp_path / "none")
-        config.write_text(config.read_text().replace("IdentityAgent none", "").replace("IdentitiesOnly yes", ""))
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL)
+    while not socket_path.exists():
+        time.sleep(0.02)
+    yield socket_path
+    process.terminate()
+    process.wait()
+
+
+def add_to(agent: Path, key: Path) -> None:
+    subprocess.run(["ssh-add", "-q", str(key)], env=os.environ | {"SSH_AUTH_SOCK": str(agent)}, check=True)
+
+
+@pytest.mark.parametrize("named_by", ["the environment", "IdentityAgent", "IdentityAgent with a variable"])
+def test_the_agents_key_is_used(
+    sshd: Sshd, agent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
+) -> None:
+    add_to(agent, sshd.key)
+    line = {"IdentityAgent": f"IdentityAgent {agent}", "IdentityAgent with a variable": "IdentityAgent $MY_AGENT"}
+    monkeypatch.setenv("MY_AGENT", str(agent))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    if named_by == "the environment":
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+    config = sshd.configure(key=tmp_path / "none")
+    text = config.read_text().replace("IdentityAgent none", line.get(named_by, "")).replace("IdentitiesOnly yes", "")
+    config.write_text(text)
+    with through(config) as link:
+        assert link.exec(["echo", "in"], b"", 10) == b"in\n"
+
+
+@pytest.mark.parametrize("where", ["beside the key", "CertificateFile", "CertificateFile, the key in the agent"])
+def test_a_certificate_lets_a_key_in_that_the_host_does_not_know(tmp_path: Path, agent: Path, where: str) -> None:
+    authority, key = make_key(tmp_path / "authority"), make_key(tmp_path / "mine")
+    sign = ["ssh-keygen", "-q", "-s", str(authority), "-I", "me", "-n", getpass.getuser(), f"{key}.pub"]
+    subprocess.run(sign, check=True)
+    extra = ""
+    certificate = key.with_name("mine-cert.pub")
+    if where != "beside the key":
+        certificate = certificate.rename(tmp_path / "elsewhere.pub")
+        extra = f"  CertificateFile {certificate}\n"
+    with Sshd(tmp_path / "sshd", f"TrustedUserCAKeys {authority}.pub") as server:
+        config = server.configure(key=key, extra=extra)
+        if "agent" in where:
+            add_to(agent, key)
+            key.unlink()
+            config.write_text(config.read_text().replace("IdentityAgent none", f"IdentityAgent {agent}"))
         with through(config) as link:
             assert link.exec(["echo", "in"], b"", 10) == b"in\n"
-    finally:
-        agent.terminate()
-        agent.wait()
+        assert server.logged("Accepted publickey") == 1
+        assert server.logged("Failed publickey") == 0, "the certificate is shown before the bare key"
+
+
+def test_a_certificate_of_another_key_is_left_aside(sshd: Sshd, tmp_path: Path) -> None:
+    authority, other = make_key(tmp_path / "authority"), make_key(tmp_path / "other")
+    subprocess.run(["ssh-keygen", "-q", "-s", str(authority), "-I", "x", "-n", "x", f"{other}.pub"], check=True)
+    extra = f"  CertificateFile {tmp_path}/other-cert.pub\n  CertificateFile {tmp_path}/none\n"
+    with through(sshd.configure(extra=extra)) as link:
+        assert link.exec(["echo", "in"], b"", 10) == b"in\n"
+    assert sshd.logged("Failed publickey") == 0
 
 
 def test_a_password_is_refused_where_there_is_no_terminal(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class World:
 
     @property
     def link(self) -> ProcessTransport:
-        return ProcessTransport(self.top / "bin")
+        return ProcessTransport((str(self.top / "bin"),))
 
     @property
     def attempt(self) -> Path:

@@ -1,4 +1,7 @@
-"""The main job over a real sshd: the link is cut at random, two reconcilers apply at once, and nothing differs."""
+"""The main job over a real sshd: the link is cut at random, two reconcilers apply at once, and nothing differs.
+
+And on a login node, without a link.
+"""
 
 from __future__ import annotations
 
@@ -135,3 +138,17 @@ def test_cut_at_random_with_two_reconcilers_a_campaign_over_ssh_ends_in_the_same
     assert len(keys) == len(set(keys)), "a key was submitted twice"
     assert keys_without_segments(keys) == keys_without_segments(calm.submitted())
     assert_no_iteration_trained_twice(rough)
+
+
+def test_on_a_login_node_the_commands_on_its_own_path_are_used_and_no_connection_is_made(tmp_path: Path) -> None:
+    repository = make(tmp_path / "repository")
+    cluster = repository.root / ".local" / "quickstart"
+    repository.edit(
+        "cluster.yaml",
+        "{kind: local, root: .local/quickstart}",
+        f"{{kind: login-node, root: {cluster}, path: [{cluster}/bin]}}",
+    )
+    shorten(repository.root / "manifests")
+    repository.git("commit", "-q", "-a", "-m", "Applied from a login node")
+    repository.run("apply", "--until-done", "--yes", timeout_s=200)
+    assert [stage["phase"] for stage in repository.status().values()] == ["Done"] * len(STAGES)
