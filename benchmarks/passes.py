@@ -15,6 +15,7 @@ import json
 import re
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -206,20 +207,20 @@ def system_ssh(config: Path) -> None:
 
 
 WEIGHED: Final = """\
-#!/bin/sh
-exec {python} -c 'import resource, subprocess, sys
-code = subprocess.call([{python!r}, *sys.argv[1:]])
-open({peak!r}, "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
-sys.exit(code)' "$@"
+#!{python} -IS
+import resource, subprocess, sys
+status = subprocess.call([{python!r}, *sys.argv[1:]])
+with open({peak!r}, "w") as file:
+    file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(status)
 """
+"""A `python3` that also writes down how much memory its command took at most, in KiB."""
 
 
 def long_log(campaign: Finished, sshd: Sshd, folder: Path) -> Iterator[dict[str, Any]]:
     """The agent's memory, its time and the bytes it answers, as one log grows to 1 GB and then by 64 KiB."""
     peak = folder / "peak"
-    (folder / "python3").write_text(WEIGHED.format(python="/usr/bin/env python3", peak=str(peak)))
-    real = subprocess.run(["which", "python3"], capture_output=True, text=True, check=True).stdout.strip()
-    (folder / "python3").write_text(WEIGHED.format(python=real, peak=str(peak)))
+    (folder / "python3").write_text(WEIGHED.format(python=sys.executable, peak=str(peak)))
     (folder / "python3").chmod(0o755)
     log = campaign.logs()[-1]
     with Proxy(sshd.port) as proxy:

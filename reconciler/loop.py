@@ -16,12 +16,14 @@ from reconciler.cluster.batch import Batch, BatchAction, Outcome
 from reconciler.cluster.execute import execute
 from reconciler.cluster.observe import ObserveRequest, observe
 from reconciler.cluster.ports import Locked, OutcomeUnknown, Pace, Transport
-from reconciler.cluster.render import render
+from reconciler.cluster.render import render, templates_of
 from reconciler.convert.layout import program_text
+from reconciler.launcher.agreement import agrees
 from reconciler.model.manifests import ClusterSpec, LocalTransport
 from reconciler.model.observed import Observed, Unread
 from reconciler.model.plan import Action, Plan
 from reconciler.model.status import Reason
+from reconciler.model.templates import Unrenderable
 from reconciler.planner import checks, drift
 from reconciler.planner.desired import Desired, Site
 from reconciler.planner.planner import plan
@@ -51,14 +53,19 @@ class Pass:
 
 
 def site_of(cluster: ClusterSpec, repository: Path) -> Site:
-    """Absolute folders on the cluster, from its manifest and where the repository lies."""
+    """Absolute folders on the cluster and the templates of its jobs, from its manifest and where the repository lies.
+
+    Raises:
+        Unrenderable: a template of the repository is broken.
+    """
     transport = cluster.transport
     root = str(repository / transport.root) if isinstance(transport, LocalTransport) else transport.root or ""
 
     def absolute(path: str) -> str:
         return path if path.startswith("/") or not root else f"{root}/{path}"
 
-    return Site(absolute(cluster.workspace), root, absolute(cluster.launcher.checkout), program_text())
+    templates = templates_of(repository, cluster.launcher.templates)
+    return Site(absolute(cluster.workspace), root, absolute(cluster.launcher.checkout), program_text(), templates)
 
 
 def look(desired: Desired, link: Transport) -> Look:
@@ -71,7 +78,7 @@ def look(desired: Desired, link: Transport) -> Look:
     )
     observed = observe(link, request)
     planned = plan(desired, observed)
-    broken = checks.judge(planned, observed)
+    broken = (*checks.judge(planned, observed), *disagreements(desired, planned.actions))
     if broken:
         planned = replace(planned, refusals=(*planned.refusals, *broken))
     return Look(observed, planned)
@@ -143,6 +150,19 @@ def scripts(desired: Desired, actions: Sequence[Action]) -> dict[str, str]:
     return {action.job.script: _script(desired, action) for action in actions if action.job is not None}
 
 
+def disagreements(desired: Desired, actions: Sequence[Action]) -> tuple[str, ...]:
+    """Where a script that would be submitted does otherwise than its recipe declares, by reading the script alone."""
+    found = []
+    for action in actions:
+        if action.trains is not None:
+            try:
+                differences = agrees(action.trains, _script(desired, action))
+            except Unrenderable as problem:
+                differences = (str(problem),)
+            found += [f"would submit {action.key} with a script that is not its recipe: {d}" for d in differences]
+    return tuple(found)
+
+
 def _unread(seen: Look) -> bool:
     unread = {Reason.JOB_TABLE_UNREAD, Reason.WORKSPACE_UNREAD, Reason.LIST_UNREAD}
     return any(status.reason in unread for status in seen.plan.stages)
@@ -155,4 +175,4 @@ def _batched(desired: Desired, action: Action) -> BatchAction:
 
 def _script(desired: Desired, action: Action) -> str:
     assert action.job is not None  # noqa: S101
-    return render(action.job, desired.site.in_workspace(action.job.log))
+    return render(action.job, desired.site.in_workspace(action.job.log), desired.site.templates)

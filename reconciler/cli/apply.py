@@ -15,7 +15,7 @@ from reconciler.cli.human import plan as plan_view
 from reconciler.cli.human import status as status_view
 from reconciler.cli.human.live import LiveView, PlainView, View
 from reconciler.cli.opening import Opened, connect, fail, manifests_option, open_campaign
-from reconciler.cli.screen import screen
+from reconciler.cli.screen import harmless, screen
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.cluster.process import SystemClock
 from reconciler.model.status import Phase
@@ -128,6 +128,6 @@ def _status_of(seen: loop.Look) -> int:
     if seen.plan.refusals or any(status.phase is Phase.HELD for status in seen.plan.stages):
         for status in seen.plan.stages:
             if status.phase is Phase.HELD:
-                click.echo(f"{status.stage} is held: {status.reason}: {status.message}", err=True)
+                click.echo(f"{status.stage} is held: {status.reason}: {harmless(status.message)}", err=True)
         return 1
     return 0

@@ -19,6 +19,7 @@ from reconciler.launcher.scriptreader import NoCall, Script, Unreadable, read_sc
 from reconciler.launcher.shelltext import TEXT_CHARS_MAX
 from reconciler.launcher.traps import judge
 from reconciler.model.problems import Severity
+from reconciler.model.quantities import counted
 
 STATE_BYTES_MAX = 100_000
 PLOT_POINTS = 2000
@@ -167,7 +168,9 @@ def _data(forecast: Forecast) -> dict[str, Any]:
 def _shown(name: str, script: Script, forecast: Forecast) -> Iterator[str]:
     call, settings = script.calls[0], forecast.settings
     where = (
-        f"{settings.nodes} nodes × {settings.ranks_per_node} ranks" if settings.nodes else "an unknown number of nodes"
+        f"{counted(settings.nodes, 'node')} × {settings.ranks_per_node} ranks"
+        if settings.nodes
+        else "an unknown number of nodes"
     )
     guess = ", machine assumed" if settings.machine_is_assumed else ""
     yield _printable(f"{name}:{call.line}: {call.launcher} trains {settings.architecture} on {where} "
@@ -216,7 +219,8 @@ def _loads(forecast: Forecast) -> str:
 def _rate(forecast: Forecast) -> str:
     schedule, batch = forecast.schedule, forecast.global_batch_size
     if schedule is None or not batch:
-        return "not known"
+        stops = any(finding.code.startswith("ORA01") for finding in forecast.findings)
+        return "none: the launcher stops before it has one" if stops else "not known"
     stated = Mode.OVERRIDE if "scheduler" not in forecast.kept else forecast.mode
     whose = "" if stated is Mode.OVERRIDE else f", {stated} schedule"
     at = f" (schedule at iteration {forecast.samples / batch:,.0f})" if forecast.samples else ""

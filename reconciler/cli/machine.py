@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
+from reconciler.cluster.doctor_report import Check, Status
 from reconciler.model.plan import Plan
 
 FORMAT_VERSION: Final = "1.0"
@@ -24,6 +25,7 @@ def plan_json(plan: Plan, scripts: Mapping[str, str]) -> str:
     }
     for action, value in zip(plan.actions, body["actions"], strict=True):
         value["key"] = str(action.key)
+        del value["trains"]  # the recipe is in the action's files
     return _sealed(json.loads(json.dumps(body, default=str)))
 
 
@@ -48,6 +50,17 @@ def status_json(plan: Plan) -> str:
         "stages": [asdict(status) for status in plan.stages],
     }
     return json.dumps(body, indent=2, sort_keys=True, default=str) + "\n"
+
+
+def doctor_json(cluster: str, checks: Sequence[Check]) -> str:
+    """What the doctor found at a cluster."""
+    body = {
+        "format_version": FORMAT_VERSION,
+        "cluster": cluster,
+        "failed": any(check.status is Status.FAILED for check in checks),
+        "checks": [asdict(check) for check in checks],
+    }
+    return json.dumps(body, indent=2, sort_keys=True) + "\n"
 
 
 class NotAPlan(ValueError):

@@ -7,12 +7,16 @@ import sys
 
 import click
 
+from reconciler.model.problems import clip
+from reconciler.model.templates import Unrenderable
+
 COMMANDS = {
     "validate": ("reconciler.cli.validate", "validate"),
     "schema": ("reconciler.cli.validate", "schema"),
     "plan": ("reconciler.cli.plan", "plan"),
     "apply": ("reconciler.cli.apply", "apply"),
     "status": ("reconciler.cli.status", "status"),
+    "doctor": ("reconciler.cli.doctor", "doctor"),
     "render": ("reconciler.cli.render", "render"),
     "lint-script": ("reconciler.cli.lint_script", "lint_script"),
     "mix": ("reconciler.cli.mix", "mix"),
@@ -75,6 +79,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone, as `| head` does
         sys.exit(141)
+    except Unrenderable as error:
+        click.echo(f"reconcile: no job script can be made: {clip(str(error), 1000)}", err=True)
+        sys.exit(1)
     except OSError as error:
         click.echo(f"reconcile: {error}", err=True)
         sys.exit(1)

@@ -12,6 +12,8 @@ import click
 from reconciler import loop
 from reconciler.cli.connecting import NoLocalCluster, open_link
 from reconciler.cli.problems import render as render_problems
+from reconciler.cli.screen import harmless
+from reconciler.cli.scripts import with_templates_checked
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.domain.catalog import Catalog
 from reconciler.planner.desired import Desired
@@ -40,7 +42,7 @@ manifests_option = click.option(
 
 def read(paths: tuple[Path, ...]) -> Catalog:
     """Every manifest under `paths`, or all problems on standard error and exit status 1."""
-    loaded = files.load(paths)
+    loaded = with_templates_checked(files.load(paths), paths)
     if loaded.problems:
         click.echo(render_problems(loaded.problems, loaded.texts, colour=sys.stderr.isatty()), err=True)
         click.echo(err=True)
@@ -65,14 +67,16 @@ def open_campaign(paths: tuple[Path, ...], name: str | None, retry: tuple[str, .
     """Manifests, campaign and revision. Exits with a clear message when one of them is not to be had."""
     catalog = read(paths)
     campaign = choose(catalog, name)
+    cluster = catalog.cluster_of(campaign).spec
+    beside = [cluster.launcher.templates] if cluster.launcher.templates else []
     try:
-        revision = revision_of([path.resolve() for path in files.given_or_nearest(paths)])
+        revision = revision_of([path.resolve() for path in files.given_or_nearest(paths)], beside)
     except NoRepository as error:
         fail(f"{error}: the plan's history is kept in git", "git init && git add manifests && git commit")
     unknown = [stage for stage in retry if stage not in {s.metadata.name for s in catalog.stages(campaign)}]
     if unknown:
         fail(f"--retry names {unknown[0]!r}, which is no stage of {campaign}")
-    site = loop.site_of(catalog.cluster_of(campaign).spec, revision.root)
+    site = loop.site_of(cluster, revision.root)
     desired = Desired(catalog, campaign, revision.commit, bool(revision.loose), site, frozenset(retry))
     return Opened(desired, revision)
 
@@ -94,7 +98,7 @@ def _command() -> str:
 
 def fail(message: str, fix: str = "") -> NoReturn:
     """Say what is wrong and what to do, and exit with status 1."""
-    click.echo(f"reconcile: {message}", err=True)
+    click.echo(f"reconcile: {harmless(message)}", err=True)
     if fix:
-        click.echo(f"\n    {fix}\n", err=True)
+        click.echo(f"\n    {harmless(fix)}\n", err=True)
     raise SystemExit(1)

@@ -11,7 +11,7 @@ from reconciler import loop
 from reconciler.cli import machine
 from reconciler.cli.human import plan as view
 from reconciler.cli.opening import connect, fail, manifests_option, open_campaign
-from reconciler.cli.screen import screen
+from reconciler.cli.screen import harmless, screen
 
 
 @click.command()
@@ -51,7 +51,7 @@ def plan(
         if out is not None:
             click.echo(f"Saved. To carry out exactly this plan:\n\n    reconcile apply {out}\n")
     if opened.revision.loose and not as_json:
-        click.echo(f"Not in the commit: {', '.join(opened.revision.loose)}", err=True)
+        click.echo(harmless(f"Not in the commit: {', '.join(opened.revision.loose)}"), err=True)
     if seen.plan.refusals:
         return 1
     return 2 if detailed_exitcode and seen.plan.actions else 0

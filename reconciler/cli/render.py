@@ -23,7 +23,9 @@ from reconciler.planner.sketch import sketch
 def render(which: str, paths: tuple[Path, ...], name: str | None, leg: int, later: bool) -> int:
     """Print the PBS script of a leg's first job, or of a later one. Asks no cluster.
 
-    The attempt's name in it is provisional: it depends on the content of the data lists, which `plan` reads.
+    The attempt's name in it is provisional: it depends on the content of the data lists, which `plan` reads. The
+    script is read back by the launcher's oracle; where it would do otherwise than the manifests declare, `render` says
+    so and exits with status 1.
     """
     campaign, _, stage_name = which.partition("/")
     opened = open_campaign(paths, campaign)
@@ -39,6 +41,9 @@ def render(which: str, paths: tuple[Path, ...], name: str | None, leg: int, late
         fail(drawn.message)
     (text,) = loop.scripts(opened.desired, (drawn.action,)).values()
     click.echo(text, nl=False)
+    differences = loop.disagreements(opened.desired, (drawn.action,))
+    if differences:
+        fail("; ".join(differences))
     return 0
 
 

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 WIDTH_ELSEWHERE = 160
 
 
+def harmless(text: str) -> str:
+    """Text that a terminal only shows: whatever it would obey, or that would turn a line around, is a replacement
+    character. Job comments, logs and error messages of a cluster hold anything."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
+class Screen(Console):
+    """A console that shows any text: every piece passes here, whatever it stands in; colours are added after it."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=harmless(segment.text))
+
+
 def screen() -> Console:
     """Standard output. Colour only on a terminal, and not with NO_COLOR; no guessing of what to highlight."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDTH_ELSEWHERE)
+    console = Screen(highlight=False)
+    return console if console.is_terminal else Screen(highlight=False, width=WIDTH_ELSEWHERE)

@@ -1,10 +1,11 @@
 """The agent: looks at one cluster, or carries out one batch on it, in one process.
 
-One file, sent over standard input to whatever `python3` a login node has (3.6 and newer); it imports nothing but the
-standard library and installs nothing. It answers with numbers, not texts, between marks (see `frames`).
+Sent over standard input, behind `agent_qstat.py` and `agent_pbs.py`, to whatever `python3` a login node has (3.6 and
+newer); it imports nothing but the standard library and installs nothing. It answers with numbers, not texts, between
+marks (see `frames`).
 
-Its effects go through four small classes: `Disk` (files of one workspace), `Pbs` (qsub, qstat), `Journal` (one entry
-per action key) and `Lock`. What keeps an effect from happening twice:
+Its effects go through four small classes: `Disk` (files of one workspace), `Pbs` (qselect, qstat, qsub), `Journal` (one
+entry per action key) and `Lock`. What keeps an effect from happening twice:
 
 1. The journal entry of a key is written before its qsub (the intent) and after it (the result), each whole or not at
    all. A key with a result returns it; nothing is done again.
@@ -21,7 +22,6 @@ import hashlib
 import json
 import os
 import re
-import select
 import stat
 import subprocess
 import sys
@@ -33,6 +33,12 @@ if MYPY:
 
     Json = Dict[str, Any]
 
+if __name__ != "__main__":  # sent to a cluster, all are one program
+    from reconciler.cluster.agent_pbs import Pbs as Pbs
+    from reconciler.cluster.agent_pbs import Unreadable, job_id_in, ours, user_name, workspace_tag
+    from reconciler.cluster.agent_qstat import merged as merged
+    from reconciler.cluster.agent_qstat import text_of
+
 JOURNAL = ".journal"
 LOCK = ".lock"
 ENTRY_VERSION = 1
@@ -40,15 +46,12 @@ KEY = re.compile(
     r"(?P<prefix>(?P<campaign>[a-z0-9.-]+)/(?P<stage>[a-z0-9.-]+)/(?P<attempt>[0-9a-f]{12}))"
     r"/l(?P<leg>\d+)/n(?P<ended>\d+)/(?P<kind>[a-z]+)(/(?P<detail>[A-Za-z0-9.-]+))?"
 )
-JOB_ID = re.compile(r"\d+(\[\])?\.[\w.-]+")
-PBS_FOLDERS = ("/opt/pbs/bin", "/usr/pbs/bin")
 ORPHAN_S_MAX = 900.0
 """How long a qsub is given that was begun where this process cannot see whether it still runs (another login node)."""
 JSON_BYTES_MAX = 1024 * 1024
 RECIPE_BYTES_MAX = 4 * 1024 * 1024
 LIST_BYTES_MAX = 8 * 1024 * 1024
 LISTS_BYTES_MAX = 32 * 1024 * 1024
-TABLE_BYTES_MAX = 128 * 1024 * 1024
 REQUEST_BYTES_MAX = 256 * 1024 * 1024
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 MESSAGE_CHARS_MAX = 2000
@@ -57,10 +60,6 @@ NO_FLOCK = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 class Refused(Exception):
     """Something that must not be done, or a part of the workspace that must not be read; the text says what."""
-
-
-class Unreadable(Exception):
-    """The job table could not be read; nothing may be concluded from it."""
 
 
 class Held(Exception):
@@ -219,189 +218,6 @@ def lock_file(path: str) -> "Optional[int]":
     return descriptor
 
 
-# --- PBS --------------------------------------------------------------------------------------------------------------
-
-
-class Pbs:
-    """qsub and qstat, found on PATH or where PBS is usually installed."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self.timeout_s = timeout_s
-        path = os.environ.get("PATH", os.defpath)
-        self.environment = dict(os.environ, PATH=os.pathsep.join((path, *PBS_FOLDERS)))
-
-    def table(self) -> "List[Json]":
-        """Every job the server tells of, history included, or Unreadable."""
-        status, output, errors = self._qstat(["qstat", "-x", "-f", "-F", "json"])
-        if status == 0 and "not configured to maintain job history" in errors:
-            status, output, errors = self._qstat(["qstat", "-f", "-F", "json"])
-        if status != 0:
-            raise Unreadable("qstat ended with status {}: {}".format(status, errors.strip()[-300:] or "no message"))
-        return parse_jobs(output)
-
-    def _qstat(self, argv: "List[str]") -> "Tuple[int, bytes, str]":
-        try:
-            child = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=self.environment,
-            )
-        except OSError as error:
-            raise Unreadable("qstat could not be started: {}".format(error.strerror)) from None
-        try:
-            output, errors = collect(child, time.monotonic() + self.timeout_s)
-            return child.wait(), output, errors.decode("utf-8", "replace")
-        finally:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
-
-    def submit(
-        self, argv: "List[str]", folder: str, out: str, err: str, flight: "Optional[int]", timeout_s: float
-    ) -> "Optional[int]":
-        """qsub's status, None if it has not answered in time (it is left to finish). Its output goes to files, so
-        that it outlives this process; so does its hold on `flight`, which says that it is still running."""
-        with open(out, "wb") as output, open(err, "wb") as errors:
-            child = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=errors,
-                cwd=folder,
-                env=self.environment,
-                pass_fds=() if flight is None else (flight,),
-                start_new_session=True,
-            )
-        try:
-            return child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return None
-
-
-def collect(child: "subprocess.Popen[bytes]", deadline: float) -> "Tuple[bytes, bytes]":
-    """Standard output and error until both end; Unreadable past the deadline or the bound."""
-    assert child.stdout is not None and child.stderr is not None  # noqa: S101
-    pieces = {child.stdout: bytearray(), child.stderr: bytearray()}
-    pending = list(pieces)
-    while pending:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise Unreadable("qstat did not answer in time")
-        for pipe in select.select(pending, [], [], left)[0]:
-            data = os.read(pipe.fileno(), 65536)
-            pieces[pipe] += data
-            if not data:
-                pending.remove(pipe)
-            if len(pieces[pipe]) > TABLE_BYTES_MAX:
-                raise Unreadable("qstat's answer has more than {} bytes".format(TABLE_BYTES_MAX))
-    result = bytes(pieces[child.stdout]), bytes(pieces[child.stderr])
-    child.stdout.close()
-    child.stderr.close()
-    return result
-
-
-def parse_jobs(output: bytes) -> "List[Json]":
-    """qstat's JSON → one short record per job.
-
-    Bytes that are not UTF-8 stand in variables of other people's jobs; they come out raw. Some releases print the
-    `Jobs` member twice, where an ordinary reader would silently drop the first.
-    """
-    text = output.decode("utf-8", "replace")
-    twice = text.count('"Jobs"') > 1
-    try:
-        table = json.loads(text, object_pairs_hook=merged) if twice else json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Unreadable("qstat's answer is not JSON: {}".format(str(error)[:200])) from None
-    if not isinstance(table, dict) or not ("pbs_version" in table or "timestamp" in table):
-        raise Unreadable("qstat's answer has no header; an empty answer is no information")
-    jobs = table.get("Jobs", {})
-    if not isinstance(jobs, dict) or not all(isinstance(job, dict) for job in jobs.values()):
-        raise Unreadable("qstat's answer holds no table of jobs")
-    return [job_record(job_id, job) for job_id, job in jobs.items()]
-
-
-def merged(pairs: "List[Tuple[str, Any]]") -> "Json":
-    result = {}  # type: Json
-    for name, value in pairs:
-        if isinstance(value, dict) and isinstance(result.get(name), dict):
-            result[name].update(value)
-        else:
-            result[name] = value
-    return result
-
-
-def job_record(job_id: str, job: "Json") -> "Json":
-    variables = job.get("Variable_List")
-    variables = variables if isinstance(variables, dict) else {}
-    return {
-        "id": str(job_id)[:200],
-        "name": text_of(job.get("Job_Name")),
-        "state": text_of(job.get("job_state"))[:8],
-        "substate": number_of(job.get("substate")),
-        "exit": number_of(job.get("Exit_status")),
-        "comment": text_of(job.get("comment"))[:500],
-        "queue": text_of(job.get("queue")),
-        "key": variables["CPT_KEY"] if isinstance(variables.get("CPT_KEY"), str) else None,
-        "workspace": variables["CPT_WORKSPACE"] if isinstance(variables.get("CPT_WORKSPACE"), str) else None,
-        "started": epoch_of(job.get("stime")),
-        "obit": epoch_of(job.get("obittime")),
-        "modified": epoch_of(job.get("mtime")),
-        "history": number_of(job.get("history_timestamp")),
-    }
-
-
-def text_of(value: object) -> str:
-    return value[:200] if isinstance(value, str) else ""
-
-
-def number_of(value: object) -> "Optional[int]":
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53 else None
-
-
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-DATE = re.compile(r"\w{3} (\w{3}) +(\d{1,2}) (\d{2}):(\d{2}):(\d{2}) (\d{4})")
-
-
-def epoch_of(value: object) -> "Optional[float]":
-    """PBS prints dates without a zone, in the server's: taken as this machine's. (strptime costs 10 ms to import.)"""
-    found = DATE.fullmatch(value) if isinstance(value, str) else None
-    if found is None or found.group(1) not in MONTHS:
-        return None
-    day, hour, minute, second, year = (int(found.group(n)) for n in (2, 3, 4, 5, 6))
-    try:
-        return time.mktime((year, MONTHS.index(found.group(1)) + 1, day, hour, minute, second, 0, 0, -1))
-    except (ValueError, OverflowError):
-        return None
-
-
-def short_id(job_id: str) -> str:
-    """Number and first part of the server's name: the rest is left out by some commands of some sites."""
-    return ".".join(job_id.split(".")[:2])
-
-
-def workspace_tag(root: str) -> str:
-    """Tells jobs of another workspace with the same campaign apart. The letter keeps PBS from reading a number."""
-    return "w" + hashlib.sha256(root.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-
-
-def ours(jobs: "List[Json]", tag: str, journalled: "Dict[str, Tuple[str, str]]") -> "List[Json]":
-    """The jobs that carry a key of this workspace, or whose id the journal has (short id → id and key).
-
-    The key a job carries goes first, since a server that was set up anew gives old ids again; the journal's stands in
-    where a mangled variable list lost it. Ids are spelled as in the journal.
-    """
-    found = []
-    for job in jobs:
-        job_id, key = journalled.get(short_id(job["id"]), (job["id"], None))
-        if job["key"] is None and key is not None:
-            found.append(dict(job, id=job_id, key=key))
-        elif job["key"] is not None and job["workspace"] in (None, tag):
-            found.append(dict(job, id=job_id if job["key"] == key else job["id"]))
-    return found
-
-
 # --- Journal ----------------------------------------------------------------------------------------------------------
 
 
@@ -469,13 +285,15 @@ class Journal:
         return [entry for entry in found if entry is not None]
 
 
-def job_ids(entries: "List[Json]") -> "Dict[str, Tuple[str, str]]":
-    """Short id → id and key, of every entry that has a job."""
-    return {
-        short_id(entry["job_id"]): (entry["job_id"], entry["key"])
-        for entry in entries
-        if isinstance(entry.get("job_id"), str)
-    }
+def job_ids(entries: "List[Json]") -> "Dict[str, str]":
+    """Id → key, of every entry that has a job."""
+    return {entry["job_id"]: entry["key"] for entry in entries if isinstance(entry.get("job_id"), str)}
+
+
+def users_in_doubt(entries: "List[Json]") -> "List[str]":
+    """Who may have a job that the journal does not know the id of: of each intent without a result, its user."""
+    intents = [entry for entry in entries if entry.get("state") not in ("done", "failed")]
+    return [text_of(entry.get("user")) or user_name() for entry in intents]
 
 
 # --- Lock -------------------------------------------------------------------------------------------------------------
@@ -741,6 +559,7 @@ class Work:
             "commit": self.request["commit"],
             "dirty": self.request["dirty"],
             "machine": self.machine,
+            "user": user_name(),
         }
 
     def job(self, action: "Json", entry: "Optional[Json]") -> "Json":
@@ -756,6 +575,11 @@ class Work:
             return outcome(
                 key, "unknown", "the job table could not be read, so nothing was submitted: " + str(unreadable)
             )
+        prefix = KEY.fullmatch(key).group("prefix") + "/"  # type: ignore[union-attr]
+        for job in table:
+            if job["unread"] and job["key"].startswith(prefix):
+                why = "what became of job {} could not be read, so nothing was submitted: {}"
+                return outcome(key, "unknown", why.format(job["id"], job["unread"]))
         same = [job for job in table if job["key"] == key]
         if same:
             chosen = max(same, key=lambda job: (job["state"] != "F", len(job["id"]), job["id"]))
@@ -767,7 +591,7 @@ class Work:
             away = self.out_of_sight(entry)
             if away:
                 return outcome(key, "unknown", away)
-        why = self.forbidden(KEY.fullmatch(key).group("prefix") + "/", table)  # type: ignore[union-attr]
+        why = self.forbidden(prefix, table)
         return outcome(key, "forbidden", why) if why else self.submit(action)
 
     def forbidden(self, prefix: str, table: "List[Json]") -> str:
@@ -794,11 +618,21 @@ class Work:
             raise Unreadable(self.unreadable)
         if self.known is None:
             try:
-                self.known = ours(self.pbs.table(), self.tag, job_ids(self.entries))
+                journalled = job_ids(self.entries)
+                past = users_in_doubt(self.entries)
+                if self.journal_lost():
+                    past.append(user_name())
+                self.known = ours(self.pbs.table(journalled, past), self.tag, journalled)
             except Unreadable as unreadable:
                 self.unreadable = str(unreadable)
                 raise
         return self.known
+
+    def journal_lost(self) -> bool:
+        """Whether a script lies there of which the journal has nothing: its job may have been submitted, and ended."""
+        known = {entry["key"] for entry in self.entries}
+        jobs = [action["job"] for action in self.request["actions"] if action["job"] and action["key"] not in known]
+        return any(os.path.lexists(os.path.join(self.disk.root, job["script"])) for job in jobs)
 
     def answered(self, key: str) -> "Optional[str]":
         """The id that an earlier qsub printed, if it got that far before its agent was killed."""
@@ -909,7 +743,7 @@ class Work:
             self.journal.write(dict(entry, state="done", job_id=job_id, ended=self.clock(), message=told))
             self.clear_flight(key)
             if self.known is not None:
-                self.known.append({"id": job_id, "key": key, "state": "Q", "workspace": self.tag})
+                self.known.append({"id": job_id, "key": key, "state": "Q", "workspace": self.tag, "unread": ""})
             return outcome(key, "done", told, job_id)
         if status == 0 or job_id is not None:
             return outcome(key, "unknown", "qsub ended with status {} and printed {!r}".format(status, printed[-200:]))
@@ -927,12 +761,6 @@ class Work:
     def clear_flight(self, key: str) -> None:
         for suffix in (".out", ".err", ".flight"):
             discard(self.journal.path(key, suffix))
-
-
-def job_id_in(printed: bytes) -> "Optional[str]":
-    """The last line that is a job id: wrappers and banners print others before it."""
-    lines = [line.strip() for line in printed.decode("utf-8", "replace").splitlines()]
-    return next((line for line in reversed(lines) if JOB_ID.fullmatch(line)), None)
 
 
 def outcome(key: str, kind: str, message: str = "", job_id: "Optional[str]" = None) -> "Json":
@@ -1355,6 +1183,7 @@ ATTEMPT = re.compile(r"[0-9a-f]{12}")
 LEG = re.compile(r"leg-(\d{1,4})(-source)?")
 STEP = re.compile(r"global_step(\d{1,12})")
 TRAIN_LOG = re.compile(r"l(\d{1,4})-n(\d{1,6})-train\.log")
+JOB_LOG = re.compile(r"l(\d{1,4})-n(\d{1,6})-([a-z]+)(?:-([A-Za-z0-9.-]{1,100}))?\.log")
 RESULT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})\.(log|json)")
 EVALUATION = re.compile(r"leg-(\d{1,4})-(\d{1,12})")
 EVALUATION_BYTES_MAX = 1024 * 1024
@@ -1416,6 +1245,7 @@ class Attempts:
             "evaluations": self.evaluations(os.path.join(folder, "evaluations")),
             "verdicts": self.verdicts(os.path.join(folder, "verdicts")),
             "stop": os.path.lexists(os.path.join(folder, "stop")),
+            "ran": self.ran(os.path.join(folder, "jobs"), key),
         }
 
     def legs(self, folder: str, key: str, data_parallel: int) -> "List[Json]":
@@ -1435,6 +1265,12 @@ class Attempts:
             leg["logs"] = leg["logs"] + [log.look("{}/l{}/n{}/train".format(key, number, ended))]
             self.bytes_read += log.bytes_read
         return [dict(legs[number], index=number) for number in sorted(legs)]
+
+    def ran(self, folder: str, key: str) -> "List[str]":
+        """Keys of the jobs that left a log, of whatever kind: they were started."""
+        found = filter(None, map(JOB_LOG.fullmatch, self.names(folder)))
+        parts = [(log.group(1), log.group(2), "/".join(filter(None, log.group(3, 4)))) for log in found]
+        return ["{}/l{}/n{}/{}".format(key, int(leg), int(ended), rest) for leg, ended, rest in parts]
 
     def train_logs(self, folder: str) -> "List[Tuple[int, int, str]]":
         found = [(TRAIN_LOG.fullmatch(name), name) for name in self.names(folder)]
@@ -1510,7 +1346,7 @@ class Attempts:
 
 
 NO_LEG = {"checkpoints": [], "latest": None, "tracker": None, "logs": [], "converted": None}  # type: Json
-NOTHING = {"recipe": None, "legs": [], "evaluations": [], "verdicts": {}, "stop": False}  # type: Json
+NOTHING = {"recipe": None, "legs": [], "evaluations": [], "verdicts": {}, "stop": False, "ran": []}  # type: Json
 
 
 def small_text(path: str) -> "Optional[str]":
@@ -1629,9 +1465,9 @@ def observe(request: "Json", clock: "Callable[[], float]") -> "Json":
     receipts = part(lambda: entries.extend([] if disk.missing() else journal.entries(campaign)))
     if "read" in receipts:
         receipts = {"read": [receipt_of(entry) for entry in entries]}
-    journalled = job_ids(entries)
-    tag = workspace_tag(disk.root)
-    jobs = part(lambda: ours(Pbs(request["pbs_timeout_s"]).table(), tag, journalled))
+    journalled, tag = job_ids(entries), workspace_tag(disk.root)
+    pbs = Pbs(request["pbs_timeout_s"])
+    jobs = part(lambda: ours(pbs.table(journalled, users_in_doubt(entries)), tag, journalled))
     attempts = Attempts(disk, campaign, request["windows"])
     applied = os.path.join(disk.root, campaign, "applied.json")
     seen = {

@@ -27,6 +27,7 @@ from reconciler.model.observed import (
 
 FILE_CHARS_MAX: Final = 8 * 1024 * 1024
 PER_LOG_MAX: Final = 4096
+JOB_LOGS_MAX: Final = 10_000
 
 
 def receipts(part: Fields) -> tuple[Receipt, ...]:
@@ -132,6 +133,8 @@ def _job(fields: Fields) -> Job:
         substate=fields.optional(fields.integer, "substate"),
         comment=fields.line("comment"),
         queue=fields.line("queue"),
+        unread=fields.line("unread"),
+        queued_s=fields.optional(fields.number, "queued"),
         started_s=fields.optional(fields.number, "started"),
         ended_s=next((end for end in ends if end is not None), None),
     )
@@ -152,6 +155,7 @@ def _attempt(fields: Fields) -> AttemptSeen:
         evaluations=fields.each("evaluations", _evaluation),
         verdicts=dict(texts),
         stop_requested=fields.flag("stop"),
+        ran=fields.texts("ran", JOB_LOGS_MAX),
         unread=fields.line("unread"),
     )
     fields.end()

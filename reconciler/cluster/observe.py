@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from reconciler.cluster import answers, frames
 from reconciler.cluster.fields import Fields, Malformed
@@ -32,10 +32,15 @@ class ObserveRequest:
     timeout_s: float = 120.0
 
 
+AGENT_FILES: Final = ("agent_qstat.py", "agent_pbs.py", "agent.py")
+"""In this order they are one program; the last one runs it."""
+
+
 @cache
 def agent_source() -> bytes:
     """The agent, as it is sent."""
-    return files("reconciler.cluster").joinpath("agent.py").read_bytes()
+    folder = files("reconciler.cluster")
+    return b"\n\n".join(folder.joinpath(name).read_bytes() for name in AGENT_FILES)
 
 
 def observe(link: Transport, request: ObserveRequest) -> Observed:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from reconciler.model.observed import Job, JobState
+from reconciler.model.observed import Job, JobState, Stuck
 
 STATES: Final[Mapping[str, JobState]] = MappingProxyType(
     {
@@ -60,11 +60,20 @@ PERMANENT: Final[Mapping[int, str]] = MappingProxyType(
 WAIT: Final[Mapping[int, str]] = MappingProxyType(
     {
         38: "too many jobs of this user are queued",  # PBSE 15142
+        39: "this user's jobs ask for too much together",  # PBSE 15143, from pbs_error.h
         173: "the queue is not enabled",  # PBSE 15021
         198: "the queue is full",  # PBSE 15046
     }
 )
 """Statuses that pass by themselves. Any status in neither table leaves the outcome unknown."""
+
+STUCK: Final[Mapping[tuple[JobState, str], Stuck]] = MappingProxyType(
+    {
+        (JobState.HELD, "too many failed attempts"): Stuck.FAILED_STARTS,
+        (JobState.QUEUED, "can never run"): Stuck.NEVER_RUNS,
+    }
+)
+"""State and words of a comment, in small letters, that say that a job may never run."""
 
 WAIT_TEXTS: Final = ("cannot connect to server", "Connection refused")
 """With these qsub never reached the server, whatever its status."""
@@ -80,11 +89,13 @@ def job(
     substate: int | None,
     comment: str,
     queue: str,
+    unread: str = "",
+    queued_s: float | None = None,
     started_s: float | None,
     ended_s: float | None,
 ) -> Job:
     """One job of the table. An exit status counts only in state F: it also shows on jobs that go on (E, H, B)."""
-    state = STATES.get(letter, JobState.UNKNOWN)
+    state = JobState.UNREAD if unread else STATES.get(letter, JobState.UNKNOWN)
     finished = state is JobState.FINISHED
     return Job(
         job_id=job_id,
@@ -94,8 +105,14 @@ def job(
         key=key,
         exit_status=exit_status if finished else None,
         substate=substate,
-        comment=comment,
+        comment=unread or comment,
         queue=queue,
+        queued_s=queued_s,
         started_s=started_s,
         ended_s=ended_s if finished else None,
+        stuck=_stuck(state, comment),
     )
+
+
+def _stuck(state: JobState, comment: str) -> Stuck | None:
+    return next((why for (seen, words), why in STUCK.items() if seen is state and words in comment.lower()), None)

@@ -39,6 +39,10 @@ class Busy(Unreachable):
     """The host took the connection and closed it before the handshake, as sshd does beyond MaxStartups."""
 
 
+class Untrusted(Refused):
+    """The host's key is not one that is on file for it."""
+
+
 class Deadline:
     """Cuts the guarded socket when the time is up, which ends whatever waits for it; None is no deadline."""
 
@@ -215,7 +219,7 @@ def _handshake(transport: paramiko.Transport, endpoint: Endpoint, timeout_s: flo
     try:
         about = knownhosts.of_host(knownhosts.read(endpoint.known_hosts), endpoint.host_key_name)
     except OSError as error:
-        raise Refused(f"The known hosts could not be read: {error}. Nothing was sent.") from error
+        raise Untrusted(f"The known hosts could not be read: {error}. Nothing was sent.") from error
     _prefer(transport, about)
     transport.banner_timeout = transport.handshake_timeout = timeout_s
     try:
@@ -249,14 +253,14 @@ def _must_be_known(key: paramiko.PKey, about: Sequence[Entry], endpoint: Endpoin
     if judgement is Judgement.KNOWN:
         return
     if entry is None:
-        raise Refused(
+        raise Untrusted(
             f"The host key of {name} is not known: {kind} {shown}. Nothing was sent.",
             "Compare it with what the site publishes, then log in once and answer yes:\n"
             f"    {endpoint.asked.command()} true",
         )
     if judgement is Judgement.REVOKED:
-        raise Refused(f"{name} shows a host key that {entry.file}:{entry.line} revokes: {kind} {shown}.")
-    raise Refused(
+        raise Untrusted(f"{name} shows a host key that {entry.file}:{entry.line} revokes: {kind} {shown}.")
+    raise Untrusted(
         f"The host key of {name} has changed: it shows {kind} {shown}, but {entry.file}:{entry.line} has "
         f"{entry.key_type} {knownhosts.fingerprint(entry.key)}. Somebody may be in between. Nothing was sent.",
         "Ask the site whether the key was changed. Only then forget the old one, and log in once:\n"

@@ -93,6 +93,10 @@ class Catalog:
         """The campaign of this name."""
         return self._campaigns[name]
 
+    def cluster(self, name: str) -> ClusterManifest:
+        """The cluster of this name."""
+        return self._clusters[name]
+
     def dataset(self, name: str) -> DatasetManifest:
         """The dataset of this name."""
         return self._datasets[name]

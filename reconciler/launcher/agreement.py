@@ -10,20 +10,27 @@ from typing import Final
 
 from reconciler.domain.schedule import rate_at
 from reconciler.launcher.forecast import ITEMS, Forecast, State
-from reconciler.launcher.oracle import same_folder, tagged_iteration
+from reconciler.launcher.oracle import same_folder
 from reconciler.launcher.scheduler import WouldStop
 from reconciler.launcher.scriptreader import NoCall, Script, Unreadable, read_script
-from reconciler.launcher.settings import settings_of
 from reconciler.launcher.traps import judge
+from reconciler.model.plan import Training
 from reconciler.model.problems import Severity
-from reconciler.model.recipe import LegRecipe, Load, Recipe, Shape
+from reconciler.model.recipe import LegRecipe, Load, Shape
 
 POINTS: Final = 200
 RATE_TOLERANCE: Final = 1e-6
 """Relative to the rate."""
+SHORT_JOB_S: Final = 120
+"""A shorter job cannot be told to end before its walltime, since the launcher counts in whole minutes."""
 FOREIGN: Final = 0.37
 """The schedule that a source is pretended to store differs from the declared one by this factor, so that a script which
 leans on what the source stores is found out."""
+NEVER_OURS: Final = frozenset(
+    {"ORA001", "ORA002", "ORA003", "ORA004", "ORA005", "ORA006", "ORA008", "ORA026", "ORA030", "ORA050", "ORA051",
+     "ORA053", "ORA054", "ORA055", "ORA061"}
+)  # fmt: skip
+"""Warnings that a script of a person's may have its reasons for, and a rendered one never."""
 _TAKEN: Final = {
     Load.RANDOM: frozenset[str](),
     Load.CONTINUE: frozenset({"weights", "optimizer", "scheduler", "rng"}),
@@ -31,30 +38,24 @@ _TAKEN: Final = {
 }
 
 
-def agrees(recipe: Recipe, leg: int, text: str, *, newest: int | None, data_list: str = "") -> tuple[str, ...]:
-    """Every difference between the script `text` and leg `leg` of `recipe`, in words; empty if there is none.
-
-    `newest` is the iteration of the leg's own checkpoint that the job must go on from; None for a first job.
-    `data_list` is the absolute path of the list it must train on; empty to leave that out.
-    """
+def agrees(declared: Training, text: str) -> tuple[str, ...]:
+    """Every difference between what is declared and what the script `text` makes the launcher do, in words."""
     try:
         script = read_script(text)
     except (NoCall, Unreadable) as problem:
         return (f"it cannot be read: {problem}",)
-    state = state_of(recipe, leg, script, newest)
-    return tuple(_differences(recipe, leg, script, judge(script, state), newest, data_list))
+    return tuple(_differences(declared, script, judge(script, state_of(declared))))
 
 
-def state_of(recipe: Recipe, leg: int, script: Script, newest: int | None) -> State | None:
-    """The checkpoint that the script should find at LOAD, as far as the recipe tells; None from random weights.
+def state_of(declared: Training) -> State | None:
+    """The checkpoint that a script should find at LOAD, as far as the recipe tells; None from random weights.
 
     A job's own checkpoint stores its leg's schedule. A source's may store anything, and is made up to fit nothing.
     """
-    this, batch = recipe.legs[leg], recipe.data_parallel * recipe.accumulation * int(recipe.model["batch"]["micro"])
-    load = settings_of(script, script.calls[0]).load
-    if newest is not None:
-        position = this.position + newest
-        return _own(this, batch, newest, position, recipe.data_parallel, load)
+    recipe, leg = declared.recipe, declared.leg
+    this, batch = recipe.legs[leg], int(recipe.model["batch"]["global_"])
+    if declared.newest is not None:
+        return _own(this, batch, declared)
     if this.load is Load.RANDOM:
         return None
     iteration = recipe.legs[leg - 1].iterations if leg else recipe.source.iteration
@@ -70,60 +71,76 @@ def state_of(recipe: Recipe, leg: int, script: Script, newest: int | None) -> St
         warmup=position * batch * FOREIGN,
         decay=position * batch + 7.0,
         data_parallel=made_by,
-        path=load,
+        path=declared.load,
         num_steps=position * batch,
     )
 
 
-def _own(leg: LegRecipe, batch: int, iteration: int, position: int, data_parallel: int, load: str) -> State:
-    curve = leg.curve
+def _own(leg: LegRecipe, batch: int, declared: Training) -> State:
+    curve, newest = leg.curve, declared.newest or 0
     warmup = curve.start if curve.shape is Shape.COSINE else curve.warmup
     return State(
-        iteration=iteration,
+        iteration=newest,
         global_batch=batch,
         max_lr=curve.high,
         min_lr=curve.low if curve.shape is not Shape.CONSTANT else 0.0,
         style="cosine" if curve.shape is Shape.COSINE else "constant",
         warmup=warmup * batch,
         decay=curve.end * batch,
-        data_parallel=data_parallel,
-        path=load,
-        num_steps=position * batch,
+        data_parallel=declared.recipe.data_parallel,
+        path=declared.load,
+        num_steps=(leg.position + newest) * batch,
     )
 
 
-def _differences(
-    recipe: Recipe, leg: int, script: Script, forecast: Forecast, newest: int | None, data_list: str
-) -> Iterator[str]:
-    this, settings = recipe.legs[leg], forecast.settings
-    if len(script.calls) != 1:
-        yield f"it calls the launcher {len(script.calls)} times"
+def _differences(declared: Training, script: Script, forecast: Forecast) -> Iterator[str]:
+    recipe, settings = declared.recipe, forecast.settings
+    leg = recipe.legs[declared.leg]
     for finding in forecast.findings:
-        if finding.severity is Severity.ERROR or finding.code in ("ORA001", "ORA003", "ORA008"):
+        wrong = finding.severity is Severity.ERROR or finding.code in NEVER_OURS
+        if wrong or _avoidable(finding.code, script, forecast):
             yield f"{finding.code} {finding.message}"
     wanted: dict[str, tuple[object, object]] = {
-        "starts at iteration": (newest or 0, forecast.start_iteration),
-        "trains to iteration": (this.iterations, forecast.train_iters),
+        "starts at iteration": (declared.newest or 0, forecast.start_iteration),
+        "trains to iteration": (leg.iterations, forecast.train_iters),
         "global batch": (int(recipe.model["batch"]["global_"]), forecast.global_batch_size),
         "data-parallel size": (recipe.data_parallel, settings.data_parallel),
         "sequence length": (int(recipe.model["sequence_length"]), settings.seq),
         "precision": (recipe.model["precision"], settings.given("DTYPE")),
+        "data list": (declared.data_list, forecast.data_file_list),
+        "loads from": (declared.load or forecast.save, forecast.load),
+        "checkpoint named": (_tag(declared), settings.load_tag),
+        "universal": (declared.universal, settings.has("universal-checkpoint")),
+        "only evaluates": (False, settings.has("skip-train")),
     }
-    if data_list:
-        wanted["data list"] = (data_list, forecast.data_file_list)
-    if newest is not None:
-        wanted["checkpoint loaded"] = (newest, tagged_iteration(settings))
-    for what, (declared, found) in wanted.items():
-        if declared != found:
-            yield f"{what}: {declared} is declared, the script gives {found}"
-    yield from _loading(this, forecast, newest)
-    yield from _rates(this, forecast, newest or 0)
+    for what, (said, found) in wanted.items():
+        if said != found:
+            yield f"{what}: {said} is declared, the script gives {found}"
+    yield from _loading(declared, forecast)
+    yield from _rates(leg, forecast, declared.newest or 0)
 
 
-def _loading(leg: LegRecipe, forecast: Forecast, newest: int | None) -> Iterator[str]:
-    settings = forecast.settings
-    wanted = frozenset(ITEMS) if newest is not None else _TAKEN[leg.load]
-    if newest is None and leg.load is Load.REWARM and settings.has("universal-checkpoint"):
+def _avoidable(code: str, script: Script, forecast: Forecast) -> bool:
+    """Whether a warning that some jobs cannot do without is one that this job can."""
+    return (code == "ORA056" and (forecast.settings.save_interval or 0) > 1) or (
+        code == "ORA062" and (script.walltime_s or 0) >= SHORT_JOB_S
+    )
+
+
+def _tag(declared: Training) -> str:
+    """What `--load-tag` must name: `latest` may run ahead of its shards. A universal folder has its own pointer."""
+    if declared.newest is not None:
+        return f"global_step{declared.newest}"
+    if declared.universal or not declared.load:
+        return ""
+    before = declared.recipe.legs[declared.leg - 1].iterations if declared.leg else declared.recipe.source.iteration
+    return f"global_step{before}"
+
+
+def _loading(declared: Training, forecast: Forecast) -> Iterator[str]:
+    settings, leg = forecast.settings, declared.recipe.legs[declared.leg]
+    wanted = frozenset(ITEMS) if declared.newest is not None else _TAKEN[leg.load]
+    if declared.newest is None and leg.load is Load.REWARM and declared.universal:
         wanted |= {"optimizer"}
     taken = frozenset(forecast.kept)
     if taken != wanted:
@@ -132,7 +149,7 @@ def _loading(leg: LegRecipe, forecast: Forecast, newest: int | None) -> Iterator
             f"{', '.join(sorted(taken)) or 'nothing'}"
         )
     together = same_folder(forecast.load, forecast.save)
-    if together != (newest is not None or leg.load is Load.RANDOM):
+    if together != (declared.newest is not None or leg.load is Load.RANDOM):
         yield (
             f"it loads from {forecast.load} and saves to {forecast.save}: the two differ for a first job that has a "
             "source, and are one folder otherwise"

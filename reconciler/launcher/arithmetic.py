@@ -13,8 +13,8 @@ EXPRESSION_CHARS_MAX: Final = 1000
 DEPTH_MAX: Final = 40
 LOOK_UPS_MAX: Final = 500
 _BITS: Final = 63
-_TOKEN: Final = re.compile(r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|[0-9]+(?:#[0-9a-zA-Z]+)?[A-Za-z_.]*)|"
-                           r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<operator>\*\*|<<|>>|[-+*/%()]))")  # fmt: skip
+_TOKEN: Final = re.compile(r"\s*(?:(?P<number>[0-9][0-9A-Za-z_.#@]*)|"
+                           r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<operator>\*\*|<<|>>|\+\+|--|[-+*/%()]))")  # fmt: skip
 
 
 class NotArithmetic(ValueError):

@@ -18,6 +18,7 @@ ERRORS: Final[dict[str, str]] = {
     "ORA020": "no checkpoint is found at LOAD, and training goes on from random weights",
     "ORA021": "flags of a first job with LOAD equal to SAVE: every job starts the stage over",
     "ORA022": "the target is reached already: nothing is trained",
+    "ORA028": "lines end as on Windows, and bash takes the carriage return into the last word of each",
 }
 """The launcher would stop, start from random weights, start over, or train nothing."""
 WARNINGS: Final[dict[str, str]] = {
@@ -26,6 +27,7 @@ WARNINGS: Final[dict[str, str]] = {
     "ORA003": "a variable is set and not exported, so the launcher never sees it",
     "ORA004": "a variable that nothing reads, such as LR_WARMUP_FRACTION",
     "ORA005": "a flag that the launcher gives again after it, so that it has no effect",
+    "ORA006": "a file or text is read in after settings were made, and may make them anew",
     "ORA007": "a flag or variable that does nothing here",
     "ORA008": "a value that a second shell would read again",
     "ORA009": "a checkpoint is loaded and was not described with --state",

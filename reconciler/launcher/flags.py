@@ -72,8 +72,10 @@ wandb-save-dir warmup weight-decay weight-decay-incr-style word-embedding-init-s
 zero-contigious-gradients zero-reduce-bucket-size zero-reduce-scatter zero-stage
 """
 FLAGS: Final = frozenset(_NAMES.split())
-SPECIAL_TO_SHELL: Final = frozenset("$`\"'\\;&|<>()*?[]{}!~#")
-"""Characters that a second shell acts on: the launcher joins everything into one string for `bash -c`."""
+SPECIAL_TO_SHELL: Final = frozenset("$`\"'\\;&|<>()*?[]{}!")
+"""Characters that a second shell acts on: the launcher joins everything into one string for `bash -c`.
+
+A word that begins with ~ or # is read again too."""
 BEFORE_EXTRA: Final = frozenset({"lr", "lr-decay-style", "lr-warmup-fraction", "lr-decay-iters"})
 """Flags that the launcher gives before a person's: the later one counts, so these can be replaced."""
 AFTER_EXTRA: Final = {

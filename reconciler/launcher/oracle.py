@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from reconciler.launcher import stopping
 from reconciler.launcher.forecast import ITEMS, Finding, Forecast, State, stop
 from reconciler.launcher.scheduler import Schedule, WouldStop
-from reconciler.launcher.scriptreader import Script, read_script
+from reconciler.launcher.scriptreader import Script
 from reconciler.launcher.settings import Settings, settings_of
 
 
@@ -24,18 +24,13 @@ def foretell(
     return forecast_of(settings_of(script, script.calls[0], nodes=nodes, ranks_per_node=ranks_per_node), state)
 
 
-def foretell_text(text: str, state: State | None = None) -> Forecast:
-    """The same from a script's text. Raises what `read_script` raises."""
-    return foretell(read_script(text), state)
-
-
 def forecast_of(settings: Settings, state: State | None) -> Forecast:
     """The forecast of one call with these settings."""
     findings = list(stopping.always(settings))
     loaded, missing = _found(settings, state)
     findings += missing
     mode = stopping.mode_of(settings)
-    kept, resets = _taken(settings, loaded)
+    kept = frozenset() if missing else _taken(settings, loaded)
     at = loaded.iteration if loaded is not None else tagged_iteration(settings)
     start = at if "iteration" in kept else 0
     counted = loaded.samples if loaded is not None else at * (settings.global_batch or 0)
@@ -58,8 +53,8 @@ def forecast_of(settings: Settings, state: State | None) -> Forecast:
         load=settings.load,
         save=settings.save,
         data_file_list=settings.data_file_list,
-        kept=kept,
-        resets=resets,
+        kept=tuple(item for item in ITEMS if item in kept),
+        resets=tuple(item for item in ITEMS if item not in kept),
         stops=tuple(_stops(settings, start)),
         schedule=schedule,
         samples=samples,
@@ -111,24 +106,24 @@ def _random(why: str, fix: str) -> Finding:
     return Finding("ORA020", f"training will start from random weights: {why}, and goes on", fix)
 
 
-def _taken(settings: Settings, loaded: State | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(what is taken from the checkpoint, what starts afresh), of `ITEMS`.
+def _taken(settings: Settings, loaded: State | None) -> frozenset[str]:
+    """What is taken from the checkpoint, of `ITEMS`.
 
     Without a description of a checkpoint this is what the flags would do with one, if LOAD is not where it saves.
     """
     elsewhere = not same_folder(settings.load, settings.save)
     named = "LOAD" in settings.unknown or bool(settings.given("LOAD"))
-    may_load = loaded is not None or (named and (elsewhere or bool(settings.load_tag)))
-    kept: set[str] = set()
-    if may_load and not re.search(r"global_step[0-9]+(_universal)?/*$", settings.load):
-        kept = set(ITEMS)
-        if settings.has("reset-iteration"):
-            kept -= {"iteration", "data"}
-        if settings.has("finetune"):
-            kept = {"weights"} | ({"optimizer"} if settings.has("universal-checkpoint") else set())
-        if settings.has("no-load-rng"):
-            kept -= {"rng"}
-    return tuple(i for i in ITEMS if i in kept), tuple(i for i in ITEMS if i not in kept)
+    if loaded is None and not (named and (elsewhere or bool(settings.load_tag))):
+        return frozenset()
+    if settings.has("finetune"):
+        # A universal checkpoint's optimizer states are loaded whatever the flags say (contract 2.2).
+        return frozenset({"weights", "optimizer"} if settings.has("universal-checkpoint") else {"weights"})
+    kept = set(ITEMS)
+    if settings.has("reset-iteration"):
+        kept -= {"iteration", "data"}
+    if settings.has("no-load-rng"):
+        kept -= {"rng"}
+    return frozenset(kept)
 
 
 def _stops(settings: Settings, start: int) -> Iterator[str]:
@@ -139,10 +134,10 @@ def _stops(settings: Settings, start: int) -> Iterator[str]:
     if every.isdigit() and len(every) < 18 and int(every) > 0:
         end = (start // int(every) + 1) * int(every)
         if target is None or end < target:
-            yield f"at iteration {end}: --exit-interval={every}"
+            yield f"at iteration {end:,}: --exit-interval={every}"
     if settings.flags.get("exit-duration-in-mins"):
         yield f"after {settings.flags['exit-duration-in-mins']} minutes: --exit-duration-in-mins, counted from import"
     if settings.flags.get("kill-switch-file"):
         yield f"when {settings.flags['kill-switch-file']} exists (kill switch; it saves first)"
     if target is not None:
-        yield f"at iteration {target}: the target"
+        yield f"at iteration {target:,}: the target"

@@ -248,6 +248,20 @@ def _kinds(forecast: Forecast, state: State | None) -> Iterator[Finding]:
         )
 
 
+def _on_the_way(forecast: Forecast, state: State | None) -> Iterator[Finding]:
+    """Errors of the infinite styles come in the middle of a run."""
+    schedule, batch = forecast.schedule, forecast.global_batch_size
+    if schedule is None or not batch or forecast.train_iters is None or forecast.start_iteration is None:
+        return
+    last = forecast.samples + (forecast.train_iters - forecast.start_iteration) * batch
+    for samples in (forecast.samples, int(schedule.warmup) + 1, last):
+        try:
+            schedule.rate(max(forecast.samples, samples) if samples <= last else last)
+        except WouldStop as error:
+            yield stop("ORA019", str(error), error.fix)
+            return
+
+
 RATE_RULES: Final[tuple[Callable[[Forecast, State | None], Iterator[Finding]], ...]] = (
     _halves,
     _ignored,
@@ -258,4 +272,5 @@ RATE_RULES: Final[tuple[Callable[[Forecast, State | None], Iterator[Finding]], .
     _rewarm,
     _lengths,
     _kinds,
+    _on_the_way,
 )

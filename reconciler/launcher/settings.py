@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from reconciler.launcher.arithmetic import NotArithmetic, evaluate
+from reconciler.launcher.callwords import Call
 from reconciler.launcher.expansion import Unknown, Value
 from reconciler.launcher.flags import BEFORE_EXTRA
-from reconciler.launcher.scriptreader import Call, Script
+from reconciler.launcher.scriptreader import Script
 
 DEFAULT_TRAIN_TOKENS: Final = 4_673_780_159_710
 RANKS: Final = {"aurora": 12, "sunspot": 12, "polaris": 4}

@@ -10,13 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-TEXT_CHARS_MAX: Final = 1_000_000
-"""A longer text is no script."""
+TEXT_CHARS_MAX: Final = 200_000
+TOKENS_MAX: Final = 50_000
+"""A longer text is no launch script."""
 OPERATORS: Final = ("&&", "||", "|&", ";;&", ";;", ";&", "&>>", "&>", "<<<", "<<-", "<<", ">>", "<&", ">&", ">|", "<>",
                     "\n", ";", "&", "|", "(", ")", "<", ">")  # fmt: skip
 REDIRECTIONS: Final = frozenset({"<", ">", ">>", "<&", ">&", ">|", "<>", "&>", "&>>", "<<<", "<<", "<<-"})
+ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
 _PLAIN: Final = re.compile(r"[^\s\\'\"$`;&|<>()]+")
 _IN_QUOTES: Final = re.compile(r"[^\\\"$`]+")
+_DULL: Final = re.compile(r"[^\\$'\"`(){}]+")
+_BACKTICKS: Final = re.compile(r"`((?:[^`\\]|\\.)*)(?:`|$)", re.DOTALL)
+_ARRAY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
+_OPERATOR: Final = re.compile("|".join(re.escape(operator) for operator in OPERATORS))
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?!$-]")
 
 
@@ -26,13 +32,16 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a word. `kind` is `literal`, `variable` (body: what is between the braces), `arithmetic`, `command`
-    or `home`; `raw` is the text as written."""
+    """A piece of a word. `kind` is `literal`, `variable` (body: what is between the braces), `arithmetic`, `command`,
+    `home`, `escapes` (of `$'…'`), `array` (what follows `NAME=`) or `let` (a command `((…))`); `raw` is the text as
+    written."""
 
     kind: str
     body: str
     raw: str
     quoted: bool
+    words: tuple[Word, ...] = ()
+    """Of an array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +79,28 @@ def tokens(text: str) -> Iterator[Token]:
 
     A quote or bracket that is never closed takes in the rest of the text, as an unquoted word.
 
+    Carriage returns at line ends are left out too; `Script.windows` tells of them.
+
     Raises:
-        Unreadable: longer than `TEXT_CHARS_MAX`, or with a NUL.
+        Unreadable: longer than `TEXT_CHARS_MAX` or `TOKENS_MAX`, or with a NUL.
     """
     if len(text) > TEXT_CHARS_MAX:
-        raise Unreadable(f"the text has {len(text):,} characters; a script has at most {TEXT_CHARS_MAX:,}")
+        raise Unreadable(f"the text has {len(text):,} characters; {TEXT_CHARS_MAX:,} are read")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise Unreadable(f"line {line} holds a NUL byte; this is no script")
-    return _Scanner(text.replace("\r\n", "\n")).run()
+    for count, token in enumerate(_Scanner(text.replace("\r\n", "\n")).run()):
+        if count >= TOKENS_MAX:
+            raise Unreadable(f"the text has more than {TOKENS_MAX:,} words; line {token.line} is not reached")
+        yield token
 
 
-def parts_of(text: str) -> tuple[Part, ...]:
-    """The parts of a text that stands inside an expansion, as `default` in `${X:-default}`."""
-    scanner = _Scanner(text)
+def parts_of(text: str, *, quoted: bool = False) -> tuple[Part, ...]:
+    """The parts of a text that stands inside an expansion, as `default` in `${X:-default}`.
+
+    In an expansion that is itself `quoted`, a single quote is a character like any other.
+    """
+    scanner = _Scanner(text, single_quotes=not quoted)
     found: list[Part] = []
     while scanner.at < len(text):
         character = text[scanner.at]
@@ -95,15 +112,31 @@ def parts_of(text: str) -> tuple[Part, ...]:
     return tuple(found)
 
 
+def assignment(word: Word) -> tuple[str, bool, tuple[Part, ...]] | None:
+    """(name, whether it appends, the value's parts) of a word such as `A=b`."""
+    if not word.parts or word.parts[0].quoted or word.parts[0].kind not in ("literal", "home"):
+        return None
+    first = word.parts[0]
+    found = ASSIGNMENT.match(first.body)
+    if found is None:
+        return None
+    rest = first.body[found.end() :]
+    if first.kind == "home" or rest.startswith("~"):
+        return found[1], bool(found[2]), (Part("home", rest, rest, False), *word.parts[1:])
+    return found[1], bool(found[2]), (Part("literal", rest, rest, False), *word.parts[1:])
+
+
 class _Scanner:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, single_quotes: bool = True) -> None:
         self.text = text
         self.at = 0
         self.line = 1
-        self._documents: list[str] = []
+        self._single_quotes = single_quotes
+        self._documents: list[tuple[str, bool]] = []
+        self._in_array = False
 
     def run(self) -> Iterator[Token]:
-        opens_document = False
+        document = ""
         while self.at < len(self.text):
             character = self.text[self.at]
             if character in " \t\r":
@@ -114,19 +147,23 @@ class _Scanner:
             elif character == "#":
                 end = self.text.find("\n", self.at)
                 self.at = len(self.text) if end < 0 else end
+            elif self.text.startswith("((", self.at):
+                yield Word((self._bracketed("let", self.at + 2, "))", quoted=False),), self.line)
             elif character in ";&|<>()\n" and not self.text.startswith(("<(", ">("), self.at):
-                operator = next(o for o in OPERATORS if self.text.startswith(o, self.at))
+                operator = _OPERATOR.match(self.text, self.at)[0]  # type: ignore[index]  # one of them fits
                 yield Operator(operator, self.line)
                 self.at += len(operator)
-                opens_document = operator in ("<<", "<<-")
+                document = operator if operator in ("<<", "<<-") else ""
                 if operator == "\n":
                     self.line += 1
                     self._skip_documents()
             else:
                 word = self.word()
-                if opens_document:
-                    self._documents.append(word.raw)
-                    opens_document = False
+                if word.bare.isdigit() and self.text[self.at : self.at + 1] in ("<", ">"):
+                    continue  # `2>&1`: the number belongs to the operator
+                if document:
+                    self._documents.append((word.raw, document == "<<-"))
+                    document = ""
                 yield word
         yield Operator("\n", self.line)
 
@@ -136,17 +173,40 @@ class _Scanner:
         while self.at < len(self.text):
             character = self.text[self.at]
             if self.text.startswith(("<(", ">("), self.at):
-                found.append(self._bracketed("command", self.at + 2, 1, quoted=False))
+                found.append(self._bracketed("command", self.at + 2, ")", quoted=False))
+            elif character == "(" and not self._in_array and len(found) == 1 and _ARRAY.fullmatch(found[0].body):
+                found.append(self._array())
             elif character in " \t\r\n;&|<>()":
                 break
             else:
                 found += self._piece(first=not found)
         return Word(tuple(found), line)
 
+    def _array(self) -> Part:
+        """`(…)` after `NAME=`. Arrays do not nest, so neither does this."""
+        begun, line, words = self.at, self.line, []
+        self.at += 1
+        self._in_array = True
+        while self.at < len(self.text) and self.text[self.at] != ")":
+            character = self.text[self.at]
+            if character == "#":
+                end = self.text.find("\n", self.at)
+                self.at = len(self.text) if end < 0 else end
+            elif character in " \t\r\n;&|<>(":
+                self.line += character == "\n"
+                self.at += 1
+            else:
+                word = self.word()
+                words += [word] if word.parts else []
+        self._in_array = False
+        self.at = min(self.at + 1, len(self.text))
+        self.line = line + self.text.count("\n", begun, self.at)
+        return Part("array", "", self.text[begun : self.at], False, tuple(words))
+
     def _piece(self, *, first: bool) -> list[Part]:
         """One quoted stretch, expansion, escape or plain run."""
         character = self.text[self.at]
-        if character == "'":
+        if character == "'" and self._single_quotes:
             return [self._until_quote()]
         if character == '"':
             return self._in_quotes()
@@ -164,7 +224,7 @@ class _Scanner:
             self.at += 1
             return [Part("literal", character, character, False)]
         self.at = plain.end()
-        if (first and plain[0].startswith("~")) or "=~" in plain[0]:
+        if (first and plain[0].startswith("~")) or "=~" in plain[0] or ":~" in plain[0]:
             return [Part("home", plain[0], plain[0], False)]
         return [Part("literal", plain[0], plain[0], False)]
 
@@ -203,21 +263,23 @@ class _Scanner:
     def _expansion(self, *, quoted: bool) -> Part:
         text, at = self.text, self.at
         if text[at] == "`":
-            end = text.find("`", at + 1)
-            end = len(text) if end < 0 else end
-            self.at = end + 1
-            self.line += text.count("\n", at, end)
-            return Part("command", text[at + 1 : end], text[at : end + 1], quoted)
+            ticks = _BACKTICKS.match(text, at)
+            self.at = ticks.end() if ticks else len(text)
+            self.line += text.count("\n", at, self.at)
+            return Part("command", "", text[at : self.at], quoted)
         if text.startswith("$((", at):
-            return self._bracketed("arithmetic", at + 3, 2, quoted=quoted)
+            return self._bracketed("arithmetic", at + 3, "))", quoted=quoted)
         if text.startswith("$(", at):
-            return self._bracketed("command", at + 2, 1, quoted=quoted)
+            return self._bracketed("command", at + 2, ")", quoted=quoted)
         if text.startswith("${", at):
-            return self._bracketed("variable", at + 2, 1, quoted=quoted, opens="{", closes="}")
+            return self._bracketed("variable", at + 2, "}", quoted=quoted)
+        if text.startswith('$"', at) and not quoted:
+            self.at += 1  # a translated text; nothing translates it here
+            return Part("literal", "", "", True)
         if text.startswith("$'", at) and not quoted:
             self.at += 1
             literal = self._until_quote()
-            return literal if "\\" not in literal.body else Part("command", "", f"$'{literal.body}'", True)
+            return literal if "\\" not in literal.body else Part("escapes", "", f"$'{literal.body}'", True)
         name = _NAME.match(text, at + 1)
         if name is None:
             self.at += 1
@@ -225,36 +287,53 @@ class _Scanner:
         self.at = name.end()
         return Part("variable", name[0], f"${name[0]}", quoted)
 
-    def _bracketed(
-        self, kind: str, start: int, depth: int, *, quoted: bool, opens: str = "(", closes: str = ")"
-    ) -> Part:
-        """From `start`, just inside `depth` brackets, to their end; quotes inside are respected."""
-        begun, outer, at = self.at, depth, start
-        while at < len(self.text) and depth:
-            character = self.text[at]
-            if character == "\\":
-                at += 1
-            elif character == "'" and kind == "command":
-                end = self.text.find("'", at + 1)
-                at = len(self.text) if end < 0 else end
-            elif character == opens:
-                depth += 1
-            elif character == closes:
-                depth -= 1
-            at += 1
-        at = min(at, len(self.text))
-        self.at = at
-        self.line += self.text.count("\n", begun, at)
-        return Part(kind, self.text[start : max(start, at - outer + depth)], self.text[begun:at], quoted)
+    def _bracketed(self, kind: str, start: int, closers: str, *, quoted: bool) -> Part:
+        """From `start`, just inside the brackets that `closers` close, to their end."""
+        begun = self.at
+        self.at, closed = _closing(self.text, start, closers, quoted=quoted)
+        self.line += self.text.count("\n", begun, self.at)
+        return Part(kind, self.text[start : max(start, self.at - closed)], self.text[begun : self.at], quoted)
 
     def _skip_documents(self) -> None:
-        for delimiter in self._documents:
+        for delimiter, indented in self._documents:
             while self.at < len(self.text):
                 end = self.text.find("\n", self.at)
                 end = len(self.text) if end < 0 else end
-                line = self.text[self.at : end].strip("\t")
+                line = self.text[self.at : end]
+                line = line.lstrip("\t") if indented else line
                 self.at = end + 1
                 self.line += 1
                 if line == delimiter:
                     break
         self._documents = []
+
+
+def _closing(text: str, at: int, closers: str, *, quoted: bool) -> tuple[int, int]:
+    """(where the brackets end that `closers` close, how many of them did); the text's end if they never do.
+
+    Quotes and brackets inside are respected. No recursion: a hostile text nests as deeply as it likes.
+    """
+    stack = list(closers)
+    while at < len(text) and stack:
+        dull = _DULL.match(text, at)
+        if dull:
+            at = dull.end()
+            continue
+        character, two, top = text[at], text[at : at + 2], stack[-1]
+        if character == "\\" or two in ("$(", "${"):
+            if character != "\\":
+                stack.append(")" if two == "$(" else "}")
+            at += 2
+            continue
+        single = character == "'" and top != '"'
+        if single and top == "}" and (stack[-2] == '"' if len(stack) > 1 else quoted):
+            single = False
+        if single:
+            end = text.find("'", at + 1)
+            at = len(text) if end < 0 else end
+        elif character == top:
+            stack.pop()
+        elif top != '"' and (character == '"' or (character == "(" and top == ")")):
+            stack.append('"' if character == '"' else ")")
+        at += 1
+    return min(at, len(text)), max(0, len(closers) - len(stack))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 from reconciler.launcher.forecast import Finding, Mode, State, stop
 from reconciler.launcher.scheduler import Schedule, WouldStop
@@ -154,7 +154,7 @@ def _batch_stopping(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def at_load(settings: Settings, loaded: State | None, kept: Sequence[str], mode: Mode) -> Iterator[Finding]:
+def at_load(settings: Settings, loaded: State | None, kept: Collection[str], mode: Mode) -> Iterator[Finding]:
     """What ends a job that finds this checkpoint."""
     if loaded is None:
         return

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from reconciler.launcher.callwords import Call
 from reconciler.launcher.flags import AFTER_EXTRA, FLAGS, READ_BY_NOTHING, SPECIAL_TO_SHELL
 from reconciler.launcher.forecast import Finding, Forecast, Mode, State, stop
 from reconciler.launcher.oracle import foretell, same_folder, tagged_iteration
 from reconciler.launcher.ratetraps import RATE_RULES
-from reconciler.launcher.scheduler import WouldStop
-from reconciler.launcher.scriptreader import Call, Script
+from reconciler.launcher.scriptreader import Script
 from reconciler.launcher.settings import ARCHITECTURES, Settings, flags_of
 from reconciler.model.problems import Severity
 
@@ -69,15 +69,33 @@ def _not_read(subject: Subject) -> Iterator[Finding]:
     for name, unknown in sorted(call.unknown.items()):
         if name in _SETTINGS:
             shown = "" if unknown.raw == f"${name}" else f"={unknown.raw[:80]}"
-            yield Finding("ORA001", f"{name}{shown} is not known: {unknown.why} (line {unknown.line})", "write it out")
+            where = "" if unknown.why.startswith("line ") else f" (line {unknown.line})"
+            yield Finding("ORA001", f"{name}{shown} is not known: {unknown.why}{where}", "write it out")
     for unknown in call.unknown_arguments:
         yield Finding("ORA001", f"argument {unknown.raw[:80]} is not known: {unknown.why}", "write it out")
-    if len(subject.script.calls) > 1:
+
+
+def _not_judged(subject: Subject) -> Iterator[Finding]:
+    call = subject.call
+    if len(subject.script.calls) > 1 or call.repeats:
         lines = ", ".join(str(other.line) for other in subject.script.calls)
+        calls = f"{len(subject.script.calls)} calls of the launcher (lines {lines})"
+        if len(subject.script.calls) == 1:
+            calls = f"the launcher is called in a loop (line {lines})"
+        yield Finding("ORA002", f"{calls}; only the first is judged", "check each call by itself")
+    if subject.script.windows:
+        yield stop(
+            "ORA028",
+            "lines end as on Windows, and bash takes the carriage return into the last word of each: the launcher is "
+            "not found, or its values are no numbers",
+            "sed -i 's/\\r$//' FILE",
+        )
+    unsure = sorted(set(call.unsure) & _SETTINGS)
+    if unsure:
         yield Finding(
-            "ORA002",
-            f"{len(subject.script.calls)} calls of the launcher (lines {lines}); only the first is judged",
-            "check each call by itself",
+            "ORA006",
+            f"{call.unsure[unsure[0]]} is read in after {', '.join(unsure)} and may set them anew; it is not read here",
+            "read other files in first, and make settings after them",
         )
     if call.launcher != "train_alcf.sh":
         yield Finding(
@@ -85,7 +103,10 @@ def _not_read(subject: Subject) -> Iterator[Finding]:
             f"{call.launcher} sets variables of its own before it calls train_alcf.sh, which are not seen here",
             f"check {call.launcher} itself",
         )
-    for name, line in sorted(call.unexported.items()):
+
+
+def _not_seen(subject: Subject) -> Iterator[Finding]:
+    for name, line in sorted(subject.call.unexported.items()):
         if name in _SETTINGS:
             yield Finding(
                 "ORA003",
@@ -144,7 +165,7 @@ def _second_shell(subject: Subject) -> Iterator[Finding]:
     values = {name: text for name, text in subject.settings.environment.items() if name in _SETTINGS}
     arguments = {f"argument {text[:40]}": text for text in subject.call.arguments}
     for name, text in sorted((values | arguments).items()):
-        special = sorted(set(text) & SPECIAL_TO_SHELL)
+        special = sorted(set(text) & SPECIAL_TO_SHELL | set(text[:1]) & {"~", "#"})
         blank = any(character.isspace() for character in text) and name in _SETTINGS
         if special or blank:
             what = " ".join(special) or "a blank"
@@ -263,7 +284,7 @@ def _budget(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "ORA062",
             f"--exit-duration-in-mins={settings.flags['exit-duration-in-mins']} is not before the walltime of "
-            f"{walltime // 60:,} minutes: the job is killed, and what it trained since its last save is lost",
+            f"{walltime / 60:,g} minutes: the job is killed, and what it trained since its last save is lost",
             "leave time for start-up, which the clock does not see, and for the last save",
         )
     every, target = settings.save_interval, settings.train_iters
@@ -327,7 +348,7 @@ def _model(subject: Subject) -> Iterator[Finding]:
     settings = subject.settings
     arch = settings.given("MODEL_ARCH")
     if arch and not any(arch in known.spellings for known in ARCHITECTURES):
-        names = sorted({name for known in ARCHITECTURES for name in known.spellings}, key=str.lower)
+        names = sorted(known.spellings[0] for known in ARCHITECTURES)
         yield Finding(
             "ORA055",
             f"MODEL_ARCH={arch[:40]} is not known to the launcher, which trains a 7B without a word",
@@ -350,23 +371,10 @@ def _model(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _on_the_way(subject: Subject) -> Iterator[Finding]:
-    """Errors of the infinite styles come in the middle of a run."""
-    forecast = subject.forecast
-    schedule, batch = forecast.schedule, forecast.global_batch_size
-    if schedule is None or not batch or forecast.train_iters is None or forecast.start_iteration is None:
-        return
-    last = forecast.samples + (forecast.train_iters - forecast.start_iteration) * batch
-    for samples in (forecast.samples, int(schedule.warmup) + 1, last):
-        try:
-            schedule.rate(max(forecast.samples, samples) if samples <= last else last)
-        except WouldStop as error:
-            yield stop("ORA019", str(error), error.fix)
-            return
-
-
 RULES: Final[tuple[Callable[[Subject], Iterator[Finding]], ...]] = (
     _not_read,
+    _not_judged,
+    _not_seen,
     _without_effect,
     _unknown_flags,
     _second_shell,
@@ -374,5 +382,4 @@ RULES: Final[tuple[Callable[[Subject], Iterator[Finding]], ...]] = (
     _budget,
     _batch,
     _model,
-    _on_the_way,
 )

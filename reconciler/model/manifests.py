@@ -6,6 +6,7 @@ document cannot show (references, order of stages, sums over several objects) is
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any, Final, Literal
@@ -365,6 +366,14 @@ LAUNCHER_VARIABLES: Final = frozenset(
 """What the launcher adapter sets itself (`reconciler.launcher.command`): a manifest may not say it a second time."""
 
 
+MACHINES: Final = ("aurora", "local", "polaris", "sunspot")
+"""What has a `machine/NAME.sh` in the package."""
+ALCF: Final = ("aurora", "polaris")
+"""Where PBS refuses a job without account and filesystems."""
+SECRET_PATTERN: Final = r"(TOKEN|_KEY|APIKEY|_KEY_ID|_PAT)$|SECRET|PASSWORD|PASSWD|CREDENTIAL"  # noqa: S105
+"""Names of variables that hold secrets, as templates/secrets.pbs keeps them from the launcher."""
+
+
 class LauncherSpec(Frozen):
     """The Megatron-DeepSpeed checkout that trains, and what its environment needs."""
 
@@ -372,8 +381,10 @@ class LauncherSpec(Frozen):
     """The only launcher so far."""
     checkout: Path
     """Folder of the launcher on the cluster."""
-    machine: Literal["aurora", "polaris", "sunspot", "local"]
-    """Whose defaults the launcher picks."""
+    machine: Label
+    """How a job's environment is set up: aurora, local, polaris, sunspot, or NAME of machine/NAME.sh in `templates`."""
+    templates: Path | None = None
+    """Folder of the repository with templates of job scripts that go before those of the package."""
     startup: Seconds
     """From the job's start to its first iteration; also left free at its end for the last save."""
     environment: dict[Annotated[str, Field(pattern=ENVIRONMENT_PATTERN)], Value] = Field(default_factory=dict)
@@ -384,6 +395,15 @@ class LauncherSpec(Frozen):
         taken = sorted(LAUNCHER_VARIABLES & set(self.environment))
         if taken:
             raise ValueError(f"environment sets {', '.join(taken)}, which the model, stage or campaign says already")
+        secret = sorted(name for name in self.environment if re.search(SECRET_PATTERN, name))
+        if secret:
+            raise ValueError(f"environment sets {', '.join(secret)}; a secret has no place in git or in a job script")
+        return self
+
+    @model_validator(mode="after")
+    def _templates_are_in_the_repository(self) -> LauncherSpec:
+        if self.templates is not None and self.templates.startswith("/"):
+            raise ValueError(f"templates ({self.templates}) must be relative to the repository")
         return self
 
 
@@ -415,6 +435,17 @@ class ClusterSpec(Frozen):
     """Model → tokens per second and node, for forecasts until a job has measured it."""
     poll: Seconds = Fraction(60)
     """Time between two looks."""
+
+    @model_validator(mode="after")
+    def _asks_for_what_the_site_wants(self) -> ClusterSpec:
+        wanting = [
+            name
+            for name, value in (("scheduler.account", self.scheduler.account), ("filesystems", self.filesystems))
+            if self.launcher.machine in ALCF and not value
+        ]
+        if wanting:
+            raise ValueError(f"{' and '.join(wanting)} missing: PBS on {self.launcher.machine} refuses jobs without")
+        return self
 
 
 # --- Campaign --------------------------------------------------------------------------------------------------------

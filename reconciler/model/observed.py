@@ -28,6 +28,17 @@ class JobState(StrEnum):
     EXITING = "exiting"
     FINISHED = "finished"
     UNKNOWN = "unknown"
+    UNREAD = "unread"
+    """No letter at all: PBS was asked for this job and gave no answer that could be read."""
+
+
+class Stuck(StrEnum):
+    """What a job's comment says of why it may never run."""
+
+    FAILED_STARTS = "failed starts"
+    """PBS has given up starting it and holds it for good."""
+    NEVER_RUNS = "never runs"
+    """The scheduler sees no way to run it with what the site has now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +54,13 @@ class Job:
     exit_status: int | None = None
     substate: int | None = None
     comment: str = ""
+    """PBS's own words; for an unread job, why it could not be read."""
     queue: str = ""
+    queued_s: float | None = None
+    """Since when it has been in its queue."""
     started_s: float | None = None
     ended_s: float | None = None
+    stuck: Stuck | None = None
 
     @property
     def live(self) -> bool:
@@ -174,6 +189,8 @@ class AttemptSeen:
     """Name of the file in `verdicts/`, without `.json` → its text."""
     stop_requested: bool = False
     """The kill-switch file is there."""
+    ran: tuple[str, ...] = ()
+    """Keys of the jobs that left a log, of whatever kind: they were started."""
     unread: str = ""
     """Why this attempt's folder could not be read whole; nothing may be concluded from it then."""
 
@@ -208,6 +225,7 @@ class Observed:
     now_s: float
     host: str
     jobs: tuple[Job, ...] | Unread
+    """Own jobs, and every job that a receipt names: one that is missing here is unknown to PBS, or forgotten by it."""
     attempts: tuple[AttemptSeen, ...] | Unread
     receipts: tuple[Receipt, ...] | Unread
     lists: Mapping[str, ListSeen | ListAbsent | Unread]

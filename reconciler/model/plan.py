@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from reconciler.model.recipe import Recipe
 from reconciler.model.status import StageStatus
 
 
@@ -106,6 +107,22 @@ class JobRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Training:
+    """What a training job is declared to do. Its script, read by other code, must come to the same (`agreement`)."""
+
+    recipe: Recipe
+    leg: int
+    newest: int | None
+    """Iteration of the leg's own checkpoint that it goes on from; None for a first job."""
+    load: str
+    """Absolute folder that it loads from; empty from random weights."""
+    universal: bool
+    """What lies there is universal."""
+    data_list: str
+    """Absolute path."""
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """One effect with its reason. The agent re-checks `forbids_live` under its lock before it acts."""
 
@@ -118,6 +135,8 @@ class Action:
     job: JobRequest | None = None
     remove: tuple[str, ...] = ()
     """Files to unlink first (the kill-switch file before a new job); relative to the workspace."""
+    trains: Training | None = None
+    """Of a training job: what it is declared to do. Its job says the same, so this is not in the digest."""
 
     def semantic(self) -> object:
         """What a reviewer agreed to, without anything volatile."""

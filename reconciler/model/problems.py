@@ -123,6 +123,10 @@ CATALOGUE: Final[dict[str, Kind]] = {
         "Batch does not divide",
         "The global batch is split over the data-parallel ranks into micro batches; the launcher refuses a remainder.",
     ),
+    "M060": Kind(
+        "No usable template",
+        "Job scripts are made from templates: those of the package, and those in the cluster's `launcher.templates`.",
+    ),
 }
 
 

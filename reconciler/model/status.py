@@ -36,6 +36,9 @@ class Reason(StrEnum):
     SOURCE_NOT_DONE = "SourceNotDone"
     JOB_LIVE = "JobLive"
     JOB_HELD_BY_PBS = "JobHeldByPbs"
+    JOB_CANNOT_RUN = "JobCannotRun"
+    JOB_ENDING = "JobEnding"
+    JOB_NOT_LISTED = "JobNotListed"
     JOB_TABLE_UNREAD = "JobTableUnread"
     WORKSPACE_UNREAD = "WorkspaceUnread"
     LIST_UNREAD = "ListUnread"
@@ -57,6 +60,8 @@ class Reason(StrEnum):
     VERDICT_UNREADABLE = "VerdictUnreadable"
     STARTED_FROM_RANDOM = "StartedFromRandom"
     JOB_DELETED = "JobDeleted"
+    JOB_CANNOT_START = "JobCannotStart"
+    LOST_IN_ROUTING = "LostInRouting"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from reconciler.domain.catalog import Catalog
 from reconciler.model.manifests import CampaignSpec, ClusterSpec, ModelSpec, StageManifest
+from reconciler.model.templates import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Site:
     """The launcher's checkout."""
     converter: str
     """Source text of the one-file converter that conversion jobs run."""
+    templates: Templates = field(default_factory=Templates)
+    """What job scripts are made from."""
 
     def path(self, path: str) -> str:
         """A manifest's path as the cluster sees it."""

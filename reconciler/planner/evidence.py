@@ -37,6 +37,27 @@ class Evidence:
         ]
         return tuple(sorted(same, key=lambda pair: pair[0].ended))
 
+    def last_ended(self) -> tuple[tuple[ActionKey, Receipt], ...]:
+        """Of each kind of job, leg and detail the one that ended last; what ended before it has been dealt with."""
+        series = {(key.kind, key.leg, key.detail) for key, receipt in self.receipts if receipt.job_id is not None}
+        ended = (self.ended(kind, leg, detail) for kind, leg, detail in sorted(series))
+        return tuple(jobs[-1] for jobs in ended if jobs)
+
+    def left_trace(self, key: ActionKey) -> bool:
+        """Whether the files show that the job of this key has run: its log, or a checkpoint that no other log tells
+        of."""
+        if self.seen is None:
+            return False
+        if str(key) in self.seen.ran or self.log(key) is not None:
+            return True
+        leg = self.leg(key.leg)
+        newest = leg.newest_complete()
+        return (
+            key.kind is ActionKind.TRAIN
+            and newest is not None
+            and not any(newest.iteration in log.saved for log in leg.logs)
+        )
+
     def receipt(self, key: ActionKey) -> Receipt | None:
         """The journal entry of exactly this key."""
         return next((receipt for found, receipt in self.receipts if found == key), None)

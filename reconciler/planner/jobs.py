@@ -14,7 +14,7 @@ from reconciler.launcher import command
 from reconciler.launcher.command import Launch, TrainPaths
 from reconciler.model.datalist import render
 from reconciler.model.manifests import ExternalSource, StageManifest
-from reconciler.model.plan import Action, ActionKey, ActionKind, FileWrite, JobRequest
+from reconciler.model.plan import Action, ActionKey, ActionKind, FileWrite, JobRequest, Training
 from reconciler.model.quantities import counted
 from reconciler.model.recipe import Recipe
 from reconciler.model.status import Reason
@@ -91,6 +91,7 @@ class Workshop:
             directories=(f"{self.folder}/leg-{leg}", f"{self.folder}/jobs"),
             job=self._job(key, "train", {"launches": [self._call(launch)]}, nodes=self.stage.spec.resources.nodes),
             remove=(f"{self.folder}/stop",),
+            trains=Training(self.recipe, leg, newest, load, universal, paths.data_list),
         )
 
     def convert(self, ended: int) -> Action:
@@ -233,6 +234,7 @@ class Workshop:
                 "attempt_folder": self.desired.site.in_workspace(self.folder),
                 "key": str(key),
                 "ranks_per_node": cluster.node.ranks,
+                "templates": self.desired.site.templates.digest,
             },
             header={
                 "campaign": self.desired.campaign,
@@ -241,5 +243,6 @@ class Workshop:
                 "attempt": self.recipe.attempt,
                 "what": f"{key.kind} of leg {key.leg}, job {key.ended + 1}",
                 "commit": self.desired.revision + (" (with uncommitted changes)" if self.desired.dirty else ""),
+                "templates": self.desired.site.templates.told,
             },
         )

@@ -16,6 +16,7 @@ from reconciler.model.quantities import approximate_tokens
 from reconciler.model.recipe import Recipe
 from reconciler.model.status import Phase, Reason, RungStatus, StageStatus
 from reconciler.planner import drift
+from reconciler.planner.attempt import Act, Attempt, Hold, Judged, Wait
 from reconciler.planner.desired import Desired
 from reconciler.planner.evidence import Evidence, gather
 from reconciler.planner.forecast import forecast
@@ -24,7 +25,7 @@ from reconciler.planner.ledger import node_hours
 from reconciler.planner.lists import Trouble
 from reconciler.planner.look import Look, whole
 from reconciler.planner.report import describe
-from reconciler.planner.steps import Act, Attempt, Hold, Judged, Wait, next_step
+from reconciler.planner.steps import next_step
 from reconciler.planner.strays import recipe_of, stray_attempts, trained, unsettled
 
 
@@ -202,6 +203,7 @@ def _attempt(desired: Desired, look: Look, stage: StageManifest, recipe: Recipe)
         old_sets=tuple(chosen.name for chosen in sets if chosen.of in introduced and chosen.of != own),
         baseline=_baseline(desired, look, stage, recipe),
         source_gone=_source_gone(desired, look, stage, recipe),
+        now_s=look.now_s,
         retry=name in desired.retry,
     )
 

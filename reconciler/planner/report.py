@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from reconciler.model.observed import Job, LogPoint
 from reconciler.model.plan import ActionKind
 from reconciler.model.status import Condition, Phase, Reason, RungStatus, StageStatus
+from reconciler.planner.attempt import Attempt
 from reconciler.planner.ledger import jobs_of, node_hours
-from reconciler.planner.steps import Attempt, baseline_of, final_losses
+from reconciler.planner.steps import baseline_of, final_losses
 
 
 def describe(
@@ -79,7 +80,8 @@ def _conditions(attempt: Attempt, phase: Phase, reason: Reason, message: str) ->
     trained = attempt.evidence.trained_iterations() >= recipe.iterations
     verdict = attempt.evidence.verdict()
     passed = "Unknown" if verdict is None else str(verdict.passed)
-    jobs = len(attempt.evidence.ended(ActionKind.TRAIN, len(recipe.legs) - 1))
+    ended = attempt.evidence.ended(ActionKind.TRAIN, len(recipe.legs) - 1)
+    forgotten = [receipt.job_id for _, receipt in ended[-1:] if attempt.evidence.job(receipt.job_id) is None]
     return (
         Condition("Ready", str(phase is Phase.DONE), reason, message),
         Condition(
@@ -87,7 +89,7 @@ def _conditions(attempt: Attempt, phase: Phase, reason: Reason, message: str) ->
             str(trained),
             "BudgetReached" if trained else Reason.TOKENS_REMAIN,
             f"{attempt.evidence.trained_iterations()} of {recipe.iterations} iterations in complete checkpoints, "
-            f"{jobs} jobs ended",
+            f"{len(ended)} jobs ended" + "".join(f"; PBS no longer knows job {job_id}" for job_id in forgotten),
         ),
         Condition(
             "Evaluated",

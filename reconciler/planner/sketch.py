@@ -41,7 +41,7 @@ def sketch(desired: Desired, stage: StageManifest, strategy: Strategy, leg: int,
         return recipe
     workshop = Workshop(desired, stage, recipe, Lists({}, {}, {}))
     data_list = FileWrite(f"{workshop.folder}/lists/leg-{leg}-{UNREAD_LIST}.txt", "")
-    # A later job resumes from whatever its predecessor saved; the first save stands for it.
-    newest = min(desired.model.checkpoint_every, recipe.legs[leg].iterations) if later else None
+    # A later job resumes from whatever its predecessor saved; the first save stands for it, short of the leg's end.
+    newest = min(desired.model.checkpoint_every, max(1, recipe.legs[leg].iterations - 1)) if later else None
     action = workshop.train(leg, 1 if later else 0, data_list, newest=newest, latest_agrees=True)
     return Sketch(action, recipe.attempt)

@@ -3,82 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 
 from reconciler.domain import gates
 from reconciler.domain.checkpoint import needs_conversion
 from reconciler.domain.schedule import at_peak
-from reconciler.model.manifests import Gates
-from reconciler.model.observed import Job, JobState, TrainLog
-from reconciler.model.plan import Action, ActionKey, ActionKind
+from reconciler.model.observed import Job, JobState, Stuck, TrainLog
+from reconciler.model.plan import ActionKey, ActionKind
 from reconciler.model.quantities import counted, format_duration
 from reconciler.model.recipe import Load
 from reconciler.model.status import Reason
 from reconciler.model.verdict import GateResult, Level, Verdict
-from reconciler.planner.evidence import FINAL_VERDICT, Evidence
-from reconciler.planner.jobs import SOURCE_EVALUATION, Workshop
+from reconciler.planner.attempt import Act, Attempt, Hold, Judged, Step, Wait
+from reconciler.planner.ended import settle
+from reconciler.planner.evidence import FINAL_VERDICT
+from reconciler.planner.jobs import SOURCE_EVALUATION
 from reconciler.planner.lists import Trouble
 
 FRUITLESS_JOBS_MAX = 2
 """Ended jobs of a kind in a row without anything to show, before a person is asked (the next would end the same)."""
-DELETED_SUBSTATE = 91
-"""PBS's substate of a job that was deleted, whatever its exit status says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """Do this now."""
-
-    action: Action
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Until the next look."""
-
-    reason: Reason
-    message: str
-    job: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Until a person decides."""
-
-    reason: Reason
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The attempt has its verdict; nothing is left to do for it."""
-
-    verdict: Verdict
-
-
-Step = Act | Wait | Hold | Judged
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One rung being carried out, with what was seen of it."""
-
-    workshop: Workshop
-    evidence: Evidence
-    gates: Gates
-    old_sets: tuple[str, ...]
-    """Validation sets of datasets that earlier stages trained."""
-    baseline: Mapping[str, float] | None
-    """Losses at the source checkpoint if its own stage evaluated it."""
-    source_gone: str
-    """Why the source checkpoint that a stage made cannot be loaded any more; empty if it is there."""
-    retry: bool
-    """A person has looked: operational holds are lifted for this pass."""
-
-    @property
-    def validation_sets(self) -> tuple[str, ...]:
-        return tuple(chosen.name for chosen in self.workshop.desired.model.validation.sets)
+QUEUED_LONG_S = 2 * 86400.0
+"""A job that has waited longer than this is told with the time."""
 
 
 def next_step(attempt: Attempt) -> Step:
@@ -95,9 +40,9 @@ def next_step(attempt: Attempt) -> Step:
     live = evidence.live()
     if live:
         return _watch(attempt, *live[0])
-    broken = _broken_run(attempt)
-    if broken is not None:
-        return broken
+    unsettled = settle(attempt) or _broken_run(attempt)
+    if unsettled is not None:
+        return unsettled
     step = _source_step(attempt) or _train_step(attempt) or _evaluate_step(attempt) or _judge_step(attempt)
     return _unless_refused(attempt, step)
 
@@ -118,6 +63,15 @@ def final_losses(attempt: Attempt) -> Mapping[str, float] | None:
 
 
 def _watch(attempt: Attempt, key: ActionKey, job: Job) -> Step:
+    if job.state is JobState.UNREAD:
+        return Wait(Reason.JOB_TABLE_UNREAD, f"job {job.job_id} could not be read: {job.comment}", job.job_id)
+    if job.stuck is Stuck.FAILED_STARTS:
+        message = f"PBS has given up starting job {job.job_id} and will not try again: {job.comment}"
+        return Hold(Reason.JOB_CANNOT_START, f"{message}. Delete it: qdel {job.job_id}. {attempt.way_to_retry}")
+    if job.stuck is Stuck.NEVER_RUNS:
+        message = f"job {job.job_id} is queued, but PBS says: {job.comment}"
+        way_on = f"If that does not pass: qdel {job.job_id}, and ask for what a queue has, in the stage's resources"
+        return Wait(Reason.JOB_CANNOT_RUN, f"{message}. {way_on}", job.job_id)
     if job.state is JobState.HELD:
         return Wait(
             Reason.JOB_HELD_BY_PBS, f"job {job.job_id} is held by PBS: {job.comment or 'no comment'}", job.job_id
@@ -131,7 +85,15 @@ def _watch(attempt: Attempt, key: ActionKey, job: Job) -> Step:
                 return Wait(Reason.STOPPING, f"job {job.job_id} was asked to stop: {why}", job.job_id)
             return Act(attempt.workshop.stop(key.leg, key.ended, why))
     comment = f" ({job.comment})" if job.comment and job.state is not JobState.RUNNING else ""
-    return Wait(Reason.JOB_LIVE, f"{key.kind} job {job.job_id} is {job.state}{comment}", job.job_id)
+    state = f"in PBS's state {job.letter!r}" if job.state is JobState.UNKNOWN else job.state
+    return Wait(
+        Reason.JOB_LIVE, f"{key.kind} job {job.job_id} is {state}{_for_long(attempt, job)}{comment}", job.job_id
+    )
+
+
+def _for_long(attempt: Attempt, job: Job) -> str:
+    waited_s = attempt.now_s - job.queued_s if job.state is JobState.QUEUED and job.queued_s is not None else 0.0
+    return f" for {counted(int(waited_s // 86400), 'day')}" if waited_s >= QUEUED_LONG_S else ""
 
 
 def _wrong(attempt: Attempt, key: ActionKey, log: TrainLog) -> str | None:
@@ -224,21 +186,16 @@ def _train_hold(attempt: Attempt, ended: tuple[tuple[ActionKey, object], ...], j
         message = (
             f"{counted(jobs_ended, 'job')} ended short of the budget; the campaign's bounds.jobsPerAttempt is {bound}"
         )
-        return Hold(Reason.JOBS_EXHAUSTED, f"{message}. {_retry(attempt)}")
+        return Hold(Reason.JOBS_EXHAUSTED, f"{message}. {attempt.way_to_retry}")
     if not ended:
         return None
     last_key = ended[-1][0]
-    receipt = attempt.evidence.receipt(last_key)
-    job = attempt.evidence.job(receipt.job_id if receipt else None)
-    if job is not None and job.substate == DELETED_SUBSTATE:
-        message = f"job {job.job_id} was deleted with qdel: {job.comment or 'no comment'}"
-        return Hold(Reason.JOB_DELETED, f"{message}. {_retry(attempt)}")
     recent = [attempt.evidence.log(key) for key, _ in ended[-FRUITLESS_JOBS_MAX:]]
     if len(recent) == FRUITLESS_JOBS_MAX and not any(log and log.saved for log in recent):
         told = "; ".join(log.errors[-1] for log in recent[-1:] if log and log.errors) or "see the job's log"
         log_file = f"{attempt.workshop.folder}/jobs/l{last_key.leg}-n{last_key.ended}-train.log"
         message = f"{FRUITLESS_JOBS_MAX} jobs in a row saved nothing: {told} ({log_file})"
-        return Hold(Reason.NO_PROGRESS, f"{message}. {_retry(attempt)}")
+        return Hold(Reason.NO_PROGRESS, f"{message}. {attempt.way_to_retry}")
     return None
 
 
@@ -265,13 +222,8 @@ def _fruitless(attempt: Attempt, jobs: int, what: str) -> Hold:
     return Hold(
         Reason.NO_PROGRESS,
         f"{counted(jobs, f'{what} job')} ended without a result; logs are in {workshop.folder}/jobs, the walltime is "
-        f"{walltime}. {_retry(attempt)}",
+        f"{walltime}. {attempt.way_to_retry}",
     )
-
-
-def _retry(attempt: Attempt) -> str:
-    """How a person lifts an operational hold."""
-    return f"When the cause is mended: reconcile apply --retry {attempt.workshop.stage.metadata.name}"
 
 
 def _judge_step(attempt: Attempt) -> Step:

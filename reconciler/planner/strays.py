@@ -9,8 +9,8 @@ from reconciler.model.observed import AttemptSeen, Job, Receipt
 from reconciler.model.plan import ActionKey
 from reconciler.model.recipe import Recipe, read_recipe
 from reconciler.model.status import Reason
+from reconciler.planner.attempt import Wait
 from reconciler.planner.evidence import Evidence
-from reconciler.planner.steps import Wait
 
 
 def trained(seen: AttemptSeen) -> int:

@@ -27,8 +27,10 @@ class NoRepository(Exception):
     """The manifests are not in a git working tree."""
 
 
-def revision_of(paths: Sequence[Path]) -> Revision:
+def revision_of(paths: Sequence[Path], beside: Sequence[str] = ()) -> Revision:
     """The revision of the working tree around the first path, and which files under `paths` are loose.
+
+    `beside` names further files and folders, relative to the root of the working tree.
 
     Raises:
         NoRepository: no working tree there, or git cannot read it.
@@ -41,7 +43,7 @@ def revision_of(paths: Sequence[Path]) -> Revision:
         root = Path(repository.working_dir)
         commit = repository.head.commit.hexsha if repository.head.is_valid() else ""
         # One command for both kinds of looseness; `-z` because names may hold anything.
-        told = repository.git.status("--porcelain=v1", "-z", "--untracked-files=all", "--", *map(str, paths))
+        told = repository.git.status("--porcelain=v1", "-z", "--untracked-files=all", "--", *map(str, paths), *beside)
     except (git.InvalidGitRepositoryError, git.NoSuchPathError) as error:
         raise NoRepository(f"{start} is not in a git working tree") from error
     except git.GitCommandError as error:

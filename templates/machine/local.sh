@@ -1,2 +1,3 @@
 # This machine: the Python that has torch comes first.
-. {{ (checkout ~ "/environment.sh") | sh }}
+# shellcheck source=/dev/null
+. {{ (checkout ~ "/environment.sh") | sh }} || exit 72

@@ -1,4 +1,4 @@
-"""The agent's file: old Python, standard library only, small enough to start at once."""
+"""The agent as it is sent: old Python, standard library only, small enough to start at once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,37 @@ from reconciler.cluster.observe import agent_source
 TREE = ast.parse(agent_source(), feature_version=(3, 6))
 
 
+def is_own_import(node: ast.stmt) -> bool:
+    """`if __name__ != "__main__":` imports the other files of the agent: for tests, and never where it is sent."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ != '__main__'"
+
+
+def test_where_it_is_sent_its_files_are_one_program() -> None:
+    named = [
+        {alias.name for line in node.body if isinstance(line, ast.ImportFrom) for alias in line.names}
+        for node in TREE.body
+        if isinstance(node, ast.If) and is_own_import(node)
+    ]
+    defined: set[str] = set()
+    for node in TREE.body:
+        if is_own_import(node):
+            assert named.pop(0) <= defined, "what is imported stands in a file before this one"
+        defined |= {n.name for n in [node] if isinstance(n, (ast.ClassDef, ast.FunctionDef))}
+        defined |= {t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)}
+
+
+def test_no_name_of_one_file_is_taken_again_by_another() -> None:
+    names = [node.name for node in TREE.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
+    names += [
+        t.id for node in TREE.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
+    ]
+    assert {name for name in names if names.count(name) > 1} == {"MYPY"}
+
+
 def test_it_is_python_3_6_and_imports_only_the_standard_library() -> None:
     names = set()
-    for node in ast.walk(TREE):
+    sent = [inner for node in TREE.body if not is_own_import(node) for inner in ast.walk(node)]
+    for node in sent:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

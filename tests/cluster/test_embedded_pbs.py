@@ -31,9 +31,7 @@ def script(world: World, body: str) -> str:
 
 
 def job(world: World) -> Job:
-    seen = world.observe().jobs
-    assert not isinstance(seen, Unread), seen
-    (found,) = seen
+    (found,) = seen(world)
     return found
 
 
@@ -74,3 +72,22 @@ def test_killed_at_random_moments_one_job_is_submitted(real: World) -> None:
     until(lambda: real.execute(train(), script=script(real, "sleep 30"))[0].job_id is not None)
     found = job(real)
     assert found.key == f"{FOLDER}/l0/n0/train"
+
+
+def test_several_jobs_are_seen_at_once_and_one_that_pbs_forgot_is_absent(real: World) -> None:
+    """This release's JSON has only the first of several: the others come from the plain form."""
+    attempts = [f"{number:012x}" for number in range(3)]
+    text = script(real, "sleep 30")
+    submitted = [real.execute(train(attempt=attempt), script=text)[0] for attempt in attempts]
+    keys = {outcome.job_id: outcome.key for outcome in submitted}
+    assert {job.job_id: job.key for job in seen(real)} == keys
+    forgotten = str(submitted[1].job_id)
+    real.link.exec(["qdel", "-x", forgotten], b"", 20.0)
+    until(lambda: forgotten not in {job.job_id for job in seen(real)})
+    assert {job.job_id: job.key for job in seen(real)} == {k: v for k, v in keys.items() if k != forgotten}
+
+
+def seen(world: World) -> tuple[Job, ...]:
+    jobs = world.observe().jobs
+    assert not isinstance(jobs, Unread), jobs
+    return jobs

@@ -288,34 +288,39 @@ def test_a_job_of_another_workspace_with_the_same_campaign_is_not_ours(world: Wo
     assert sorted(world.jobs()) == ["1.small", "2.small"]
 
 
-HEADER = '{"timestamp": 1, "pbs_version": "23.06.06"'
-
-
 @pytest.mark.parametrize(
     "control",
     [
-        pytest.param({"qstat_output": ""}, id="an empty answer is no information"),
-        pytest.param({"qstat_output": "{}"}, id="no header"),
-        pytest.param({"qstat_output": HEADER}, id="cut off"),
-        pytest.param({"qstat_output": HEADER + ', "Jobs": [1]}'}, id="not a table"),
-        pytest.param({"qstat_output": HEADER + ', "Jobs": {"1.small": "?"}}'}, id="not a job"),
-        pytest.param({"qstat_output": HEADER + "}", "qstat_status": 255}, id="a header and status 255"),
-        pytest.param({"qstat_output": "[" * 100_000}, id="nested too deep"),
-        pytest.param({"qstat_s": 5}, id="too slow"),
+        pytest.param({"qselect_status": 162, "qselect_errors": "qselect: cannot connect to server small"}, id="down"),
+        pytest.param({"qselect_status": 1, "qselect_output": "1.small\n"}, id="a status that says nothing"),
+        pytest.param({"qselect_output": "7.small\n", "qstat_errors": "qstat: no luck\n"}, id="a job nobody knows of"),
     ],
 )
 def test_an_unread_table_stops_every_submission(world: World, control: dict[str, object]) -> None:
+    if "7.small" in str(control.get("qselect_output")):
+        control = control | {"qstat_output": "", "qstat_text": "", "qstat_status": 0}
     world.control(**control)
-    (job, verdict) = world.execute(train(), write(VERDICT, "{}"), pbs_timeout_s=1)
+    (job, verdict) = world.execute(train(), write(VERDICT, "{}"))
     assert (job.kind, world.calls("qsub")) == ("unknown", 0)
     assert "nothing was submitted" in job.message
     assert verdict.kind == "done", "a file needs no table"
 
 
+def test_a_table_that_takes_too_long_stops_every_submission(world: World) -> None:
+    world.execute(train())
+    world.control(qstat_s=5)
+    (job,) = world.execute(train(attempt="ba9876543210"), pbs_timeout_s=1)
+    assert (job.kind, world.calls("qsub")) == ("unknown", 1)
+    assert "qstat did not answer in time" in job.message
+
+
 def test_without_job_history_the_live_jobs_are_the_table(world: World) -> None:
-    world.control(qstat_errors="qstat: PBS is not configured to maintain job history\n")
+    world.control(history=False)
     assert world.execute(train())[0].kind == "done"
-    assert world.calls("qstat") == 2
+    assert world.execute(train(ended=1))[0].kind == "forbidden", "it is alive"
+    world.alter("1.small", job_state="F")
+    assert world.observe().jobs == ()
+    assert world.execute(train(ended=1))[0].kind == "done"
 
 
 @pytest.mark.parametrize("status", [1, 2, 32, 166, 170, 188])
@@ -344,6 +349,7 @@ def test_a_retry_sets_the_refusal_and_its_script_aside(world: World) -> None:
     "control",
     [
         pytest.param({"qsub_status": 38, "qsub_errors": "would exceed queue's per-user limit"}, id="user limit"),
+        pytest.param({"qsub_status": 39}, id="user limit on resources"),
         pytest.param({"qsub_status": 198}, id="queue full"),
         pytest.param({"qsub_status": 162, "qsub_errors": "qsub: cannot connect to server pbs"}, id="server down"),
     ],

@@ -1,4 +1,4 @@
-"""Scripts: golden ones for every rung of the shipped campaigns, and hostile values that are refused or stay inert.
+"""Scripts: golden ones for every rung of the shipped campaigns, and templates that a repository puts in their place.
 
 `SNAP_UPDATE=1 pytest tests/cluster/test_render.py` rewrites the golden scripts.
 """
@@ -6,21 +6,29 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from click.testing import CliRunner
 
-from reconciler.cluster.render import Unrenderable, render, templates_folder
+from reconciler.cli.render import render as render_command
+from reconciler.cli.validate import validate
+from reconciler.cluster.render import JOBS, packaged, render, templates_of
 from reconciler.domain.loading import load
 from reconciler.domain.resolve import Unresolved
+from reconciler.model.manifests import MACHINES
 from reconciler.model.plan import Action, ActionKind, JobRequest
+from reconciler.model.templates import Templates, Unrenderable
 from reconciler.planner.desired import Desired, Site
 from reconciler.planner.sketch import sketch
+from reconciler.record.repository import revision_of
 from tests.planner.world import after
 
 ROOT = Path(__file__).parent.parent.parent
@@ -85,6 +93,17 @@ def test_every_script_is_bash() -> None:
         assert (done.returncode, done.stderr) == (0, ""), name
 
 
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="apt-get install shellcheck")
+def test_shellcheck_has_nothing_to_say(tmp_path: Path) -> None:
+    for name, text in SCRIPTS.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    command = ["shellcheck", "--severity=style", "--norc", *SCRIPTS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_s_directives_come_first_and_its_lines_have_no_loose_ends(name: str) -> None:
     lines = SCRIPTS[name].splitlines()
@@ -107,16 +126,16 @@ def test_directives_of_a_shared_machine() -> None:
     assert "module load frameworks" in text
 
 
-# --- hostile values
+# --- directives
 
 JOB = JobRequest(
     name="stage-1.train.0",
     template="train",
-    nodes=1,
+    nodes=3,
     walltime_s=3661,
     queue="workq",
-    account=None,
-    filesystems=(),
+    account="acct",
+    filesystems=("flare", "home"),
     script="s.pbs",
     log="s.log",
     values={
@@ -127,114 +146,30 @@ JOB = JobRequest(
         "ranks_per_node": 1,
         "launches": [{"environment": {"LR": "1e-3"}, "arguments": ["--seed=1"]}],
     },
-    header={"campaign": "c", "stage": "s", "strategy": "t", "attempt": "a", "what": "train", "commit": "0"},
+    header={
+        **dict.fromkeys(("campaign", "stage", "strategy", "attempt", "what", "commit"), "x"),
+        "templates": "its own templates",
+    },
 )
-HOSTILE = [
-    "'; touch pwned; '",
-    "$(touch pwned)",
-    "`touch pwned`",
-    "a\ntouch pwned",
-    "a\rtouch pwned",
-    "\x00",
-    "a\x1b[2Jb",
-    "--checkpoint-activations",
-    "-rf",
-    "a b  c",
-    '"quoted"',
-    "back\\slash\\",
-    "ünï — 漢字",
-    "\u2028touch pwned",
-    "~/x $HOME *",
-    "!!",
-    "#",
-    "",
-    "{{ 7 * 7 }}{% raw %}",
-]
 
 
-def with_value(text: str) -> JobRequest:
-    """A job that holds a text wherever text goes in its body and header."""
-    values = dict(JOB.values) | {
-        "checkout": text,
-        "attempt_folder": text,
-        "key": text,
-        "launches": [{"environment": {"LR": text}, "arguments": [text]}],
-    }
-    return replace(JOB, values=values, header=dict.fromkeys(JOB.header, text))
-
-
-def as_bash_sees_it(script: str, folder: Path) -> tuple[list[str], list[str]]:
-    """(values of attempt, LR and checkout, arguments of the launcher) when the script runs with harmless commands."""
-    shim = (
-        'flock() { :; }; exec() { :; }; cd() { printf "%s\\0" "$1" >>seen; }\n'
-        'bash() { printf "%s\\0" "$attempt" "$LR" >>seen; printf "%s\\0" "$@" >>told; }\n'
-    )
-    script = script.replace('exec 9>>"$attempt/writer.lock"', ":")
-    command = ["/bin/bash", "--norc", "--noprofile", "-c", shim + script]
-    subprocess.run(command, cwd=folder, capture_output=True, timeout=20, check=True, env={"PATH": os.environ["PATH"]})
-    seen, told = ((folder / name).read_bytes().decode().split("\0")[:-1] for name in ("seen", "told"))
-    return seen, told
-
-
-@pytest.mark.parametrize("text", HOSTILE, ids=repr)
-def test_a_hostile_value_is_refused_or_arrives_as_it_is(text: str, tmp_path: Path) -> None:
-    try:
-        script = render(with_value(text), "/w/log")
-    except Unrenderable as refused:
-        assert any(ord(character) < 32 for character in text), "only control characters are refused"
-        assert "control character" in str(refused)
-        return
-    seen, told = as_bash_sees_it(script, tmp_path)
-    assert seen == [text, text, text]
-    assert told == ["train_alcf.sh", text]
-    assert {path.name for path in tmp_path.iterdir()} == {"seen", "told"}
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.text(st.characters(codec="utf-8"), max_size=30))
-@example("\x7f")
-def test_any_text_is_refused_or_arrives_as_it_is(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    folder = tmp_path_factory.mktemp("job")
-    try:
-        script = render(with_value(text), "/w/log")
-    except Unrenderable:
-        assert any(ord(character) < 32 or ord(character) == 127 for character in text)
-        return
-    seen, told = as_bash_sees_it(script, folder)
-    assert (seen, told) == ([text] * 3, ["train_alcf.sh", text])
-
-
-@pytest.mark.parametrize("place", ["name", "queue", "account", "filesystems", "log", "header"])
-@pytest.mark.parametrize("text", ["a\n#PBS -l select=999", "a\x00b", "a\r\nb", "a\tb"], ids=repr)
-def test_no_value_adds_a_directive(place: str, text: str) -> None:
-    log = "/w/log"
-    match place:
-        case "name":
-            job = replace(JOB, name=text)
-        case "queue":
-            job = replace(JOB, queue=text)
-        case "account":
-            job = replace(JOB, account=text)
-        case "filesystems":
-            job = replace(JOB, filesystems=(text,))
-        case "log":
-            job, log = JOB, text
-        case _:
-            job = replace(JOB, header=dict(JOB.header) | {"campaign": text})
-    with pytest.raises(Unrenderable, match="control character"):
-        render(job, log)
-
-
-@pytest.mark.parametrize("name", ["lr", "LR=1; x", "A B", "", "1A", "A\n", "Ä", "LR$(x)"])
-def test_a_variable_s_name_is_one(name: str) -> None:
-    launches = [{"environment": {name: "1"}, "arguments": []}]
-    with pytest.raises(Unrenderable, match="not the name of an environment variable"):
-        render(replace(JOB, values=dict(JOB.values) | {"launches": launches}), "/w/log")
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        (", account: AuroraGPT", "scheduler.account missing"),
+        ('  filesystems: ["flare:home"]\n', "filesystems missing"),
+    ],
+)
+def test_what_alcf_refuses_a_job_without_is_missed_before_it_is_submitted(field: str, told: str) -> None:
+    path = ROOT / "manifests/auroragpt-v1/cluster.yaml"
+    text = path.read_text()
+    assert field in text
+    (problem,) = (p for p in load([("cluster.yaml", text.replace(field, "").encode())]).problems if p.code == "M028")
+    assert problem.detail.startswith(told) or told in problem.detail
 
 
 def test_directives_in_full() -> None:
-    job = replace(JOB, account="acct", filesystems=("flare", "home"), nodes=3)
-    directives = [line for line in render(job, "/w/log").splitlines() if line.startswith("#PBS")]
+    directives = [line for line in render(JOB, "/w/log").splitlines() if line.startswith("#PBS")]
     assert directives == [
         "#PBS -N stage-1.train.0",
         "#PBS -A acct",
@@ -249,20 +184,188 @@ def test_directives_in_full() -> None:
     ]
 
 
-def test_a_template_that_prints_unquoted_text_is_a_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconciler.cluster import render as module
-
-    (tmp_path / "train.pbs").write_text("{{ checkout }}\n")
-    monkeypatch.setattr(module, "_CHECKED_OUT", tmp_path)
-    monkeypatch.setattr(module, "_PACKAGED", tmp_path)
-    module._environment.cache_clear()
-    try:
-        with pytest.raises(Unrenderable, match="without the filter"):
-            render(JOB, "/w/log")
-    finally:
-        module._environment.cache_clear()
+# --- templates of one's own
 
 
-def test_every_template_of_the_folder_is_rendered_here() -> None:
-    bodies = {path.stem for path in templates_folder().glob("*.pbs")} - {"header", "guard"}
-    assert bodies == {"train", "convert", "evaluate"}
+def own(folder: Path, **files: str) -> Templates:
+    """The packaged templates with these files in front; `machine__x` stands for machine/x.sh."""
+    for name, text in files.items():
+        path = folder / "ops" / (f"machine/{name[9:]}.sh" if name.startswith("machine__") else f"{name}.pbs")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return templates_of(folder, "ops")
+
+
+def test_a_file_of_the_repository_replaces_the_packaged_one_of_its_name(tmp_path: Path) -> None:
+    templates = own(tmp_path, secrets="# our site has none\n", machine__frontier="module load rocm\n")
+    job = replace(JOB, values={**JOB.values, "machine": "frontier"})
+    script = render(job, "/w/log", templates)
+    assert "module load rocm" in script
+    assert "# our site has none" in script
+    assert "compgen" not in script
+    assert "flock" in script, "what is not replaced stays as packaged"
+    assert templates.machines == (*MACHINES[:1], "frontier", *MACHINES[1:])
+    assert templates.digest != packaged().digest
+
+
+def test_the_packaged_machines_are_those_that_a_manifest_may_name_without_more() -> None:
+    assert packaged().machines == MACHINES
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train": "#!/bin/bash\n{% if %}\n"}, r"^ops/train\.pbs:2: Expected an expression"),
+        ({"machine__local": "{{ open"}, r"^ops/machine/local\.sh:1: unexpected end of template"),
+        ({"train": "a\nb\n{{ nowhere | sh }}\n"}, r"^ops/train\.pbs:3: 'nowhere' is undefined"),
+        ({"guard": "\n{{ 1 / 0 }}\n"}, r"^ops/guard\.pbs:2: ZeroDivisionError"),
+        ({"train": "{{ checkout }}\n"}, r"^ops/train\.pbs:1: a template prints '/launcher' without the filter"),
+        ({"train": "{{ 'a' ~ checkout }}\n"}, r"without the filter"),
+        ({"train": '{% include "../../etc/passwd" %}\n'}, r"^ops/train\.pbs:1: there is no template \.\./"),
+        ({"train": '{% include "/etc/passwd" %}\n'}, r"there is no template /etc/passwd"),
+        ({"trian": "x\n"}, r"^ops/trian\.pbs would be used by nothing"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
+)
+def test_a_broken_template_is_one_message_with_file_and_line(
+    tmp_path: Path, files: dict[str, str], message: str
+) -> None:
+    with pytest.raises(Unrenderable, match=message):
+        render(JOB, "/w/log", own(tmp_path, **files))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() | sh }}",
+        "{{ cycler.__init__.__globals__.os.system('touch pwned') }}",
+        "{{ self._TemplateReference__context.environment.filters.update(sh=none) | sh }}",
+        "{{ lipsum.__globals__['os'].popen('touch pwned').read() | sh }}",
+        "{{ launches.append(1) | sh }}",
+        "{{ launches[0].environment.update(LR='9') | sh }}",
+        "{{ header.__class__.__base__ | sh }}",
+        "{% for x in (1).__class__.mro() %}{% endfor %}",
+        "{% import 'os' as os %}",
+    ],
+)
+def test_a_template_from_a_stranger_runs_no_code_and_changes_no_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    templates = own(tmp_path, secrets=attack + "\n")
+    with pytest.raises(Unrenderable, match=r"^ops/secrets\.pbs:1: "):
+        render(JOB, "/w/log", templates)
+    assert not (tmp_path / "pwned").exists()
+    assert render(JOB, "/w/log") == render(JOB, "/w/log", packaged())
+    assert JOB.values["launches"] == [{"environment": {"LR": "1e-3"}, "arguments": ["--seed=1"]}]
+
+
+@pytest.mark.parametrize("which", ["file", "folder", "dangling", "machine folder"])
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, which: str) -> None:
+    (tmp_path / "secret.pbs").write_text("theirs\n")
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "machine/local.sh").write_text("theirs\n")
+    repository = tmp_path / "repository"
+    (repository / "ops").mkdir(parents=True)
+    match which:
+        case "file":
+            (repository / "ops/train.pbs").symlink_to(tmp_path / "secret.pbs")
+        case "dangling":
+            (repository / "ops/train.pbs").symlink_to("/nowhere/at.pbs")
+        case "machine folder":
+            (repository / "ops/machine").symlink_to(tmp_path / "machine")
+        case _:
+            (repository / "ops").rmdir()
+            (repository / "ops").symlink_to(tmp_path)
+    if which == "machine folder":  # a linked folder is not gone into
+        assert "theirs" not in render(JOB, "/w/log", templates_of(repository, "ops"))
+        return
+    with pytest.raises(Unrenderable, match="link that leads out"):
+        templates_of(repository, "ops")
+
+
+def test_every_template_of_the_package_is_rendered_here() -> None:
+    assert {f"{Path(name).name}" for name in SCRIPTS} >= {"convert.pbs", "evaluate.pbs"}
+    text = "".join(template.text for template in packaged().files.values())
+    includes = {f"{name}.pbs" for name in ("header", "guard", "secrets", "launcher")}
+    assert {name for name in packaged().files if "/" not in name} == includes | set(JOBS)
+    assert all(f'{{% include "{name}" %}}' in text for name in includes)
+
+
+# --- docs/templates.md
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The quickstart campaign on the machine that docs/templates.md adds, with the files that it shows, committed."""
+    text = (ROOT / "docs/templates.md").read_text()
+    shown = dict(re.findall(r"`(ops/[^`]+)`:\n\n```bash\n(.*?)```", text, re.DOTALL))
+    assert set(shown) == {"ops/templates/machine/frontier.sh", "ops/templates/secrets.pbs"}
+    for name, content in shown.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    shutil.copytree(ROOT / "manifests/quickstart", tmp_path / "manifests")
+    cluster = tmp_path / "manifests/cluster.yaml"
+    named = "machine: frontier\n    templates: ops/templates"
+    cluster.write_text(cluster.read_text().replace("machine: local", named))
+    monkeypatch.chdir(tmp_path)
+    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "quickstart on Frontier"]):
+        subprocess.run(["git", *command], check=True)
+    return tmp_path
+
+
+def told(command: click.Command, *arguments: str) -> str:
+    return CliRunner().invoke(command, arguments).output
+
+
+def test_the_example_of_the_documentation_works(repository: Path) -> None:
+    assert "5 files" in told(validate)
+    script = told(render_command, "quickstart/stage-1")
+    assert "module load rocm || exit 72\n" in script
+    assert f"export PYTHON_HOME={repository}/.local/quickstart/launcher/venv\n" in script
+    assert "CPT_KEY | HF_TOKEN) ;;" in script
+    assert "# Rendered by `reconcile` from the templates in ops/templates/ and its own;" in script
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_missing_or_broken_template_is_told_at_the_manifest(repository: Path) -> None:
+    template = repository / "ops/templates/machine/frontier.sh"
+    template.write_text("# Frontier\nmodule load {{ nothing\n")
+    for text in (told(validate), told(render_command, "quickstart/stage-1")):
+        assert "manifests/cluster.yaml:16:16: M060 No usable template: ops/templates/machine/frontier.sh:2: " in text
+        assert "Traceback" not in text
+    template.unlink()
+    assert "manifests/cluster.yaml:15:14: M060 No usable template: there is no template machine/frontier.sh" in told(
+        validate
+    )
+
+
+def test_a_stranger_s_template_puts_nothing_on_the_terminal_but_text(repository: Path) -> None:
+    (repository / "ops/templates/\x1b[2J.pbs").write_text("x\n")
+    assert "\\x1b[2J.pbs would be used by nothing" in told(validate)
+    (repository / "ops/templates/guard.pbs").write_text("{{ '\x1b[2J' \x1b }}\n")
+    assert "\x1b" not in told(validate)
+
+
+def test_a_template_that_fails_when_it_is_rendered_is_one_line(repository: Path) -> None:
+    (repository / "ops/templates/guard.pbs").write_text("# no guard\n{{ nowhere | sh }}\n")
+    command = [sys.executable, "-m", "reconciler.cli.main", "render", "quickstart/stage-1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "reconcile: no job script can be made: ops/templates/guard.pbs:2: 'nowhere' is undefined\n"
+
+
+def test_a_template_that_is_not_committed_counts_as_loose(repository: Path) -> None:
+    manifests = [repository / "manifests"]
+    assert revision_of(manifests, ["ops/templates"]).loose == ()
+    (repository / "ops/templates/guard.pbs").write_text("# none\n")
+    assert revision_of(manifests, ["ops/templates"]).loose == ("ops/templates/guard.pbs",)
+    assert "(with uncommitted changes)" in told(render_command, "quickstart/stage-1")
+
+
+def test_a_plan_that_was_reviewed_with_other_templates_is_another_plan(tmp_path: Path) -> None:
+    mine = after(1)
+    site = replace(mine.desired.site, templates=own(tmp_path, secrets="# none\n"))
+    assert mine.wanting(replace(mine.desired, site=site)).plan().digest != mine.plan().digest

@@ -52,7 +52,7 @@ class World:
     def build(self) -> World:
         for folder in (self.spool, self.top / "bin"):
             folder.mkdir()
-        for program in ("qsub", "qstat"):
+        for program in ("qsub", "qselect", "qstat"):
             path = self.top / "bin" / program
             path.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {PROGRAM} {self.spool} {program} "$@"\n')
             path.chmod(0o755)
@@ -73,8 +73,12 @@ class World:
         path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
     def calls(self, program: str) -> int:
+        return sum(call.split()[0] == program for call in self.called())
+
+    def called(self) -> list[str]:
+        """Every command that was run, with its arguments."""
         path = self.spool / "calls"
-        return path.read_text().split().count(program) if path.exists() else 0
+        return path.read_text().splitlines() if path.exists() else []
 
     def execute(self, *actions: Action, script: str = SCRIPT, retry: bool = False, **batch: Any) -> tuple[Outcome, ...]:
         return execute(self.link, self.batch(*actions, script=script, retry=retry, **batch))

@@ -57,12 +57,13 @@ def job(launch: Launch, loaded: Stored | None, iterations_done: int) -> Iterator
         stated = kept if use_stored else replace(stated, num_steps=kept.num_steps)
     starts_over = "--finetune" in arguments or "--reset-iteration" in arguments or loaded is None
     for iteration in range(0 if starts_over else iterations_done, target):
-        rate = _rate(stated, arguments)
+        now = rate(stated, arguments)
         stated = replace(stated, num_steps=stated.num_steps + batch)
-        yield iteration + 1, rate, stated
+        yield iteration + 1, now, stated
 
 
-def _rate(of: Stored, arguments: Sequence[str]) -> float:
+def rate(of: Stored, arguments: Sequence[str]) -> float:
+    """The rate of the step after `num_steps` samples."""
     steps = of.num_steps
     if of.warmup_steps > 0 and steps <= of.warmup_steps:
         return of.max_lr * steps / of.warmup_steps

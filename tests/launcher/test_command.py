@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from reconciler.model.recipe import Curve, LegRecipe, Load, Recipe, Shape
 from tests.domain.test_resolve import resolved
 from tests.launcher.test_schedule_law import Case, cases, launch
 
+SAFE = re.compile(r"[A-Za-z0-9_./:=,@%+-]+")
 PATHS = TrainPaths("/w/leg-0", "/w/source", "/w/list.txt", "/w/stop")
 ALWAYS = ("--seed=1234", "--exit-duration-in-mins=5", "--kill-switch-file=/w/stop")
 OVERRIDE = "--override-opt_param-scheduler"
@@ -230,7 +232,11 @@ def test_laws_of_every_pair_of_jobs(case: Case) -> None:
         assert {"LR_WARMUP_FRACTION", "TRAIN_TOKENS", "WORLD_SIZE"}.isdisjoint(one.environment)
         assert "LR_WARMUP_FRAC" in one.environment
         assert one.environment["TRAIN_ITERS"] == str(case.leg.iterations)
-        assert all(text for text in one.environment.values())
+        # Nothing is left to node counts and made-up names, and nothing is there that a second shell would act on.
+        assert {"CKPT_DIR", "SAVE", "LOAD", "DATA_FILE_LIST", "GLOBAL_BATCH", "GRAD_ACC_STEPS", "SAVE_INTERVAL"} <= set(
+            one.environment
+        )
+        assert all(SAFE.fullmatch(text) for text in (*one.environment.values(), *one.arguments))
         assert not any("lr-wsd" in text or "lr-scheduler" in text for text in one.arguments)
     unlike = set(first.environment.items()) ^ set(later.environment.items())
     assert {name for name, _ in unlike} <= {"OVERRIDE_CKPT_OPT_PARAM"}

@@ -17,6 +17,7 @@ from tests.planner.world import (
     FORGOT_D0,
     NOW_S,
     SAME,
+    SITE,
     World,
     after,
     launch_of,
@@ -108,6 +109,7 @@ def test_a_training_action_holds_all_that_it_needs() -> None:
         "attempt_folder": f"/w/{folder}",
         "key": str(action.key),
         "ranks_per_node": 1,
+        "templates": SITE.templates.digest,
     }
     environment, arguments = launch_of(action)
     assert environment["OMP_NUM_THREADS"] == "2"

@@ -198,12 +198,12 @@ def test_a_sketch_is_the_job_that_a_plan_would_submit_but_for_lists(later: bool)
     assert ("--universal-checkpoint" in arguments) is not later
 
 
-def test_a_sketch_of_a_short_leg_resumes_from_its_end() -> None:
+def test_a_sketch_of_a_short_leg_resumes_short_of_its_end() -> None:
     desired = quickstart(swapped(("tokens: 0.5M\n  source", "tokens: 0.1M\n  source")))
     stage = desired.catalog.stage("quickstart", "stage-4")
     made = sketch(desired, stage, stage.spec.strategies[0], 0, later=True)
     assert not isinstance(made, Unresolved)
-    assert "--load-tag=global_step49" in launch_of(made.action)[1]
+    assert "--load-tag=global_step48" in launch_of(made.action)[1]
 
 
 def test_a_sketch_of_what_cannot_be_resolved_says_why() -> None:
@@ -243,9 +243,9 @@ def test_job_names_fit_and_say_which_job() -> None:
     [
         ("local", "1m", "0.833"),
         ("local", "11s", "0.050"),
-        ("aurora", "30m", "29"),
-        ("aurora", "1h", "59"),
-        ("aurora", "30s", "1"),
+        ("sunspot", "30m", "29"),
+        ("sunspot", "1h", "59"),
+        ("sunspot", "30s", "1"),
     ],
 )
 def test_time_to_exit_is_whole_minutes_but_on_this_machine(machine: str, walltime: str, minutes: str) -> None:

@@ -19,12 +19,13 @@ from reconciler.model.observed import (
     LogPoint,
     LogWindow,
     Receipt,
+    Stuck,
     Unread,
 )
 from reconciler.model.plan import Action, ActionKey, ActionKind
 from reconciler.model.status import Phase, Reason
 from reconciler.planner.planner import plan
-from tests.planner.world import NOW_S, SAME, World, after, launch_of, log_of, quickstart, swapped
+from tests.planner.world import ENDED_S, NOW_S, SAME, World, after, launch_of, log_of, quickstart, swapped
 
 TRAIN, EVALUATE, CONVERT, JUDGE, STOP = (
     ActionKind.TRAIN,
@@ -152,6 +153,7 @@ def test_a_validation_set_that_has_a_symbol_s_name_is_not_trained_on() -> None:
         (JobState.EXITING, "E", Reason.JOB_LIVE),
         (JobState.WAITING, "W", Reason.JOB_LIVE),
         (JobState.UNKNOWN, "Z", Reason.JOB_LIVE),
+        (JobState.UNREAD, "", Reason.JOB_TABLE_UNREAD),
         (JobState.HELD, "H", Reason.JOB_HELD_BY_PBS),
     ],
 )
@@ -173,6 +175,41 @@ def test_a_live_job_is_known_by_its_receipt_if_its_variables_are_unread() -> Non
     world.submit(world.the_action())
     world.jobs[0] = replace(world.jobs[0], key=None)
     assert world.plan().actions == ()
+
+
+def test_a_state_that_nobody_knows_is_shown_as_pbs_prints_it() -> None:
+    world = World(quickstart())
+    world.submit(world.the_action())
+    world.jobs[0] = replace(world.jobs[0], state=JobState.UNKNOWN, letter="Z")
+    assert world.status("stage-1").message == "train job 0.here is in PBS's state 'Z'"
+
+
+@pytest.mark.parametrize(
+    ("state", "stuck", "phase", "reason", "words"),
+    [
+        (JobState.HELD, Stuck.FAILED_STARTS, Phase.HELD, Reason.JOB_CANNOT_START, "qdel 0.here. When the cause"),
+        (JobState.QUEUED, Stuck.NEVER_RUNS, Phase.TRAINING, Reason.JOB_CANNOT_RUN, "qdel 0.here, and ask for what"),
+    ],
+)
+def test_a_job_that_may_never_run_shows_pbs_s_words_and_the_way_on(
+    state: JobState, stuck: Stuck, phase: Phase, reason: Reason, words: str
+) -> None:
+    world = World(quickstart())
+    job_id = world.submit(world.the_action())
+    world.jobs[0] = replace(world.jobs[0], state=state, stuck=stuck, comment="PBS's words")
+    status = world.status("stage-1")
+    assert (world.plan().actions, status.phase, status.reason, status.job) == ((), phase, reason, job_id)
+    assert "PBS's words" in status.message
+    assert words in status.message
+
+
+@pytest.mark.parametrize(("hours", "told"), [(47, ""), (49, " for 2 days"), (24 * 9, " for 9 days")])
+def test_a_job_that_waits_for_days_says_so(hours: int, told: str) -> None:
+    world = World(quickstart())
+    world.submit(world.the_action())
+    queued = {"state": JobState.QUEUED, "letter": "Q", "queued_s": NOW_S - hours * 3600, "comment": "Not enough nodes"}
+    world.jobs[0] = replace(world.jobs[0], **queued)  # type: ignore[arg-type]
+    assert world.status("stage-1").message == f"train job 0.here is queued{told} (Not enough nodes)"
 
 
 @pytest.mark.parametrize("kind", [CONVERT, EVALUATE])
@@ -236,11 +273,76 @@ def test_a_job_that_ended_early_is_followed_under_a_new_key() -> None:
     assert again.reason == Reason.TRAINING_STARTS
 
 
-def test_a_job_that_left_the_history_has_ended() -> None:
+def log_alone(world: World, action: Action) -> None:
+    world.rewrite(action, ran=(str(action.key),))
+
+
+def log_read(world: World, action: Action) -> None:
+    world.leg(action, logs=(log_of(action, 100, 2.0, saved=()),))
+
+
+def checkpoint(world: World, action: Action) -> None:
+    world.leg(action, checkpoints=(CheckpointSeen(300, True),))
+
+
+@pytest.mark.parametrize("trace", [log_alone, log_read, checkpoint])
+def test_a_job_that_left_the_history_has_ended_if_it_left_a_trace(trace: Callable[[World, Action], None]) -> None:
     world = World(quickstart())
-    world.submit(world.the_action())
+    action = world.the_action()
+    job_id = world.submit(action)
     world.jobs.clear()
+    trace(world, action)
     assert world.the_action().key.ended == 1
+    trained = next(condition for condition in world.status("stage-1").conditions if condition.type == "Trained")
+    assert trained.message.endswith(f"1 jobs ended; PBS no longer knows job {job_id}")
+
+
+@pytest.mark.parametrize(
+    ("begun_ago_s", "phase", "reason"),
+    [
+        (0.0, Phase.WAITING, Reason.JOB_NOT_LISTED),
+        (299.0, Phase.WAITING, Reason.JOB_NOT_LISTED),
+        (300.0, Phase.HELD, Reason.LOST_IN_ROUTING),
+        (30 * 86400.0, Phase.HELD, Reason.LOST_IN_ROUTING),
+    ],
+)
+def test_a_job_that_pbs_does_not_know_and_that_left_no_trace_is_not_replaced(
+    begun_ago_s: float, phase: Phase, reason: Reason
+) -> None:
+    world = World(quickstart())
+    job_id = world.submit(world.the_action())
+    world.jobs.clear()
+    world.receipts[-1] = replace(world.receipts[-1], begun_s=NOW_S - begun_ago_s)
+    status = world.status("stage-1")
+    assert (world.plan().actions, status.phase, status.reason) == ((), phase, reason)
+    assert job_id in status.message
+    if phase is Phase.HELD:
+        assert "limits (qstat -Qf)" in status.message
+        assert "reconcile apply --retry stage-1" in status.message
+    retried = world.wanting(quickstart(retry=frozenset({"stage-1"}))).plan().actions
+    assert [action.key.ended for action in retried] == ([1] if phase is Phase.HELD else []), "a wait is not lifted"
+
+
+@pytest.mark.parametrize("kind", [CONVERT, EVALUATE])
+def test_a_lost_job_of_another_kind_is_not_replaced_either(kind: ActionKind) -> None:
+    world = after(1)
+    action = world.until(kind)
+    world.submit(action)
+    world.jobs.pop()
+    world.receipts[-1] = replace(world.receipts[-1], begun_s=NOW_S - 3600)
+    assert (world.plan().actions, world.status("stage-2").reason) == ((), Reason.LOST_IN_ROUTING)
+    world.rewrite(action, ran=(str(action.key),))
+    assert world.the_action().key == replace(action.key, ended=1)
+
+
+def test_what_is_done_needs_no_job_that_pbs_still_knows() -> None:
+    """History is kept for two weeks; a campaign takes months."""
+    world = after(2)
+    world.until(TRAIN)
+    partly(world, 100)
+    before = world.the_action().key
+    world.jobs.clear()
+    assert world.the_action().key == before
 
 
 def test_a_job_in_history_whose_receipt_was_lost_meets_the_same_key_for_the_agent_to_find() -> None:
@@ -392,6 +494,88 @@ def test_a_deleted_job_holds_until_a_person_retries() -> None:
     retried = world.wanting(quickstart(retry=frozenset({"stage-1"})))
     assert retried.the_action().key.ended == 1
     assert world.wanting(quickstart(retry=frozenset({"stage-2"}))).plan().actions == ()
+
+
+@pytest.mark.parametrize("kind", [TRAIN, CONVERT, EVALUATE])
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        ({"substate": 91, "exit_status": None}, "was deleted with qdel: by root"),
+        ({"substate": 92, "exit_status": None, "started_s": None}, "ended without having run: by root"),
+    ],
+    ids=["qdel", "never ran"],
+)
+def test_a_job_that_somebody_took_away_is_not_replaced_unasked(
+    kind: ActionKind, ended: dict[str, Any], words: str
+) -> None:
+    world = after(1)
+    action = world.until(kind)
+    world.end(world.submit(action), comment="by root")
+    world.jobs[-1] = replace(world.jobs[-1], **ended)
+    status = world.status("stage-2")
+    assert (world.plan().actions, status.phase, status.reason) == ((), Phase.HELD, Reason.JOB_DELETED)
+    assert words in status.message
+    again = world.wanting(quickstart(retry=frozenset({"stage-2"}))).the_action()
+    assert again.key == replace(action.key, ended=1)
+
+
+@pytest.mark.parametrize("exit_status", [-29, 271, 143, 265, 0])
+def test_a_job_killed_at_its_walltime_is_followed_from_its_newest_checkpoint(exit_status: int) -> None:
+    """Its exit status says nothing: the checkpoint does."""
+    world = World(quickstart())
+    action = world.the_action()
+    world.trained(action, 300)
+    world.jobs[-1] = replace(world.jobs[-1], exit_status=exit_status, substate=93)
+    assert world.the_action().summary == "train leg 0 from iteration 300 of 1954"
+
+
+# --- a job that has just ended
+
+
+@pytest.mark.parametrize(
+    ("ended_ago_s", "log", "waits"),
+    [
+        pytest.param(0.0, {"finished_rc": 0}, False, id="a whole log is judged at once"),
+        pytest.param(0.0, {"finished_rc": 1}, False, id="a failure too"),
+        pytest.param(0.0, {}, True, id="the end of the log is not there"),
+        pytest.param(29.9, {}, True, id="nor a moment later"),
+        pytest.param(30.0, {}, False, id="it will not come any more"),
+        pytest.param(0.0, None, True, id="no log at all"),
+        pytest.param(30.0, None, False, id="no log, and none to come"),
+        pytest.param(-5.0, {}, True, id="PBS's clock is some seconds ahead"),
+        pytest.param(-3600.0, {}, False, id="PBS's clock is in another zone"),
+    ],
+)
+def test_the_output_of_a_job_may_come_after_its_end(
+    ended_ago_s: float, log: dict[str, object] | None, waits: bool
+) -> None:
+    world = World(quickstart())
+    action = world.the_action()
+    job_id = world.submit(action)
+    world.end(job_id)
+    world.jobs[-1] = replace(world.jobs[-1], ended_s=NOW_S - ended_ago_s)
+    if log is not None:
+        world.leg(action, logs=(log_of(action, 100, 2.0, saved=(), **log),))
+    status = world.status("stage-1")
+    if waits:
+        assert (world.plan().actions, status.reason, status.job) == ((), Reason.JOB_ENDING, job_id)
+    else:
+        assert world.the_action().key.ended == 1
+
+
+@pytest.mark.parametrize("kind", [CONVERT, EVALUATE])
+def test_a_job_that_just_ended_with_its_result_is_followed_at_once(kind: ActionKind) -> None:
+    world = after(1)
+    action = world.until(kind)
+    job_id = world.submit(action)
+    world.end(job_id)
+    world.jobs[-1] = replace(world.jobs[-1], ended_s=NOW_S)
+    assert world.status("stage-2").reason is Reason.JOB_ENDING
+    world.jobs.pop()
+    world.receipts.pop()
+    world.carry_out(SAME)
+    world.jobs[-1] = replace(world.jobs[-1], ended_s=NOW_S)
+    assert world.the_action().key.kind is not kind or world.the_action().key.detail != action.key.detail
 
 
 def refused(world: World, action: Action) -> None:
@@ -589,10 +773,10 @@ def test_a_bound_on_node_hours_holds(bound: tuple[str, str]) -> None:
 def test_node_hours_exactly_spent_are_spent() -> None:
     world = World(quickstart(swapped(("    nodeHours: 5\n", "    nodeHours: 2\n"))))
     key = world.the_action().key
-    job = Job("9.x", "n", JobState.FINISHED, "F", str(key), started_s=NOW_S - 7200, ended_s=NOW_S)
+    job = Job("9.x", "n", JobState.FINISHED, "F", str(key), started_s=ENDED_S - 7200, ended_s=ENDED_S)
     world.jobs.append(job)
     assert world.plan().actions == ()
-    world.jobs[0] = replace(job, started_s=NOW_S - 7199)
+    world.jobs[0] = replace(job, started_s=ENDED_S - 7199)
     assert world.plan().actions != ()
 
 
