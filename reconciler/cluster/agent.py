@@ -820,6 +820,8 @@ ERRORS_MAX = 8
 ERROR_CHARS_MAX = 300
 LINE_BYTES_MAX = 65536
 PIECE_BYTES = 1024 * 1024
+LOGS_S_MAX = 60.0
+"""How long one look reads logs for: about half of the time that a look may take."""
 SIGNATURE_BYTES = 1024
 TRACEBACK_LINES_MAX = 200
 ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -1065,11 +1067,12 @@ class TrainLogFile:
     """A training job's log, read only past where the last look stopped.
 
     What was read so far lies beside the log as numbers. Deleting that file changes nothing; a log that shrank or was
-    replaced is read from its start.
+    replaced is read from its start. Reading stops at `until` (of the monotonic clock), and the next look goes on: a log
+    that has grown for weeks must not make every look run out of time.
     """
 
-    def __init__(self, path: str, windows: int) -> None:
-        self.path, self.cache, self.windows = path, path + ".numbers.json", windows
+    def __init__(self, path: str, windows: int, until: float) -> None:
+        self.path, self.cache, self.windows, self.until = path, path + ".numbers.json", windows, until
         self.bytes_read = 0
 
     def look(self, key: str) -> "Json":
@@ -1084,6 +1087,10 @@ class TrainLogFile:
             reached, overlong = self.read_lines(file, offset, overlong, about.st_size, numbers)
             if saved is None or reached != offset:
                 self.remember(file, about, reached, overlong, numbers)
+            if about.st_size - reached > LINE_BYTES_MAX:  # more than a last line without its end
+                raise Refused(
+                    "{} is read up to byte {} of {}; the next look goes on".format(self.path, reached, about.st_size)
+                )
         return numbers.answer(key)
 
     def read_lines(
@@ -1106,6 +1113,8 @@ class TrainLogFile:
             numbers.take(whole)
             if len(rest) > LINE_BYTES_MAX:
                 offset, rest, overlong = offset + len(rest), b"", True
+            if time.monotonic() > self.until:
+                break
         return offset, overlong
 
     def remembered(self, file: "BinaryIO", about: "os.stat_result") -> "Optional[Json]":
@@ -1200,6 +1209,7 @@ class Attempts:
 
     def __init__(self, disk: Disk, campaign: str, windows: int) -> None:
         self.disk, self.campaign, self.windows = disk, campaign, windows
+        self.until = time.monotonic() + LOGS_S_MAX
         self.bytes_read = 0
 
     def look(self) -> "List[Json]":
@@ -1260,7 +1270,7 @@ class Attempts:
             else:
                 leg.update(self.saves(path, data_parallel))
         for number, ended, name in self.train_logs(os.path.join(folder, "jobs")):
-            log = TrainLogFile(os.path.join(folder, "jobs", name), self.windows)
+            log = TrainLogFile(os.path.join(folder, "jobs", name), self.windows, self.until)
             leg = legs.setdefault(number, dict(NO_LEG))
             leg["logs"] = leg["logs"] + [log.look("{}/l{}/n{}/train".format(key, number, ended))]
             self.bytes_read += log.bytes_read

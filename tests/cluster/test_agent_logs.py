@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.cluster.agent import Numbers, TrainLogFile
+from reconciler.cluster.agent import Numbers, Refused, TrainLogFile
 
+NO_HURRY = float("inf")
 PREFIX = "[2026-01-12 04:11:02,501177][I][megatron/training_log:402:training_log] "
 OLD_PREFIX = "[2024-12-29 00:41:41.185272][INFO][utils.py:368] "
 
@@ -201,8 +202,8 @@ def test_reading_in_pieces_equals_reading_whole(
             log.write(data[reached:cut])
             log.flush()
             reached = max(reached, cut)
-            seen = TrainLogFile(str(grown), 8).look("k")
-    assert seen == TrainLogFile(str(whole), 8).look("k")
+            seen = TrainLogFile(str(grown), 8, NO_HURRY).look("k")
+    assert seen == TrainLogFile(str(whole), 8, NO_HURRY).look("k")
 
 
 @pytest.fixture
@@ -213,7 +214,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def look(path: Path, windows: int = 8) -> tuple[dict[str, Any], int]:
-    file = TrainLogFile(str(path), windows)
+    file = TrainLogFile(str(path), windows, NO_HURRY)
     return file.look("k"), file.bytes_read
 
 
@@ -295,6 +296,22 @@ def test_a_log_of_200_mb_is_read_once(tmp_path: Path) -> None:
     assert (first >= 200_000_000, again) == (True, len(line(50)) + 1)
     assert seen["last"][-1][0] == 50
     assert path.with_name("big.log.numbers.json").stat().st_size < 20_000
+
+
+def test_a_log_too_long_for_one_look_is_read_by_several_and_meanwhile_is_unread(tmp_path: Path) -> None:
+    path = tmp_path / "weeks.log"
+    path.write_text("".join(line(i) + "\n" for i in range(1, 12_000)))
+    seen = None
+    looks = 0
+    while seen is None:
+        looks += 1
+        try:
+            seen = TrainLogFile(str(path), 8, until=0.0).look("k")
+        except Refused as unread:
+            assert f"of {path.stat().st_size}; the next look goes on" in str(unread)
+    assert looks > 3
+    path.with_name("weeks.log.numbers.json").unlink()
+    assert seen == look(path)[0]
 
 
 def test_a_line_without_end_does_not_grow_in_memory_or_hide_what_follows(tmp_path: Path) -> None:
