@@ -22,7 +22,7 @@ from reconciler.launcher.agreement import agrees
 from reconciler.model.manifests import ClusterSpec, LocalTransport
 from reconciler.model.observed import Observed, Unread
 from reconciler.model.plan import Action, Plan
-from reconciler.model.status import Reason
+from reconciler.model.status import PASSING
 from reconciler.model.templates import Unrenderable
 from reconciler.planner import checks, drift
 from reconciler.planner.desired import Desired, Site
@@ -137,12 +137,10 @@ def _nothing_learned(observed: Observed) -> bool:
 
 
 def settled(seen: Look) -> bool:
-    """Nothing to do and nothing to wait for: no action, no live job."""
+    """Nothing to do and nothing that passes by itself."""
     if seen.plan.refusals:
         return True
-    if seen.plan.actions:
-        return False
-    return not any(status.job for status in seen.plan.stages) and not _unread(seen)
+    return not seen.plan.actions and not any(status.reason in PASSING for status in seen.plan.stages)
 
 
 def scripts(desired: Desired, actions: Sequence[Action]) -> dict[str, str]:
@@ -161,11 +159,6 @@ def disagreements(desired: Desired, actions: Sequence[Action]) -> tuple[str, ...
                 differences = (str(problem),)
             found += [f"would submit {action.key} with a script that is not its recipe: {d}" for d in differences]
     return tuple(found)
-
-
-def _unread(seen: Look) -> bool:
-    unread = {Reason.JOB_TABLE_UNREAD, Reason.WORKSPACE_UNREAD, Reason.LIST_UNREAD}
-    return any(status.reason in unread for status in seen.plan.stages)
 
 
 def _batched(desired: Desired, action: Action) -> BatchAction:

@@ -109,6 +109,14 @@ def _sha256(text: str) -> str | None:
     return _write(text.strip().lower().removeprefix("sha256:"), manifests.SHA256_PATTERN)
 
 
+def _hour(text: str) -> str | None:
+    found = re.fullmatch(r"([0-9]{1,2})(?::([0-9]{2}))?\s*([ap]m)?", text.strip().lower())
+    if found is None:
+        return None
+    hour = int(found[1]) % 12 + (12 if found[3] == "pm" else 0) if found[3] else int(found[1])
+    return _write(f"{hour:02d}:{found[2] or '00'}", manifests.HOUR_PATTERN)
+
+
 def _nothing(text: str) -> str | None:
     return None
 
@@ -127,5 +135,7 @@ FORMS: Final[dict[str, Form]] = {
     manifests.PATH_PATTERN: Form("a path of letters, digits and _ . / + -", _nothing),
     manifests.SHA256_PATTERN: Form("64 hexadecimal digits", _sha256),
     manifests.ENVIRONMENT_PATTERN: Form("a variable's name in capitals", _environment),
+    manifests.HOUR_PATTERN: Form("a time of day such as 06:30 or 20:00; 24:00 is the end of the day", _hour),
+    manifests.ZONE_PATTERN: Form("a time zone such as America/Chicago or UTC", _nothing),
     manifests.TEXT_PATTERN: Form("text in one line", _nothing),
 }

@@ -10,6 +10,7 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
@@ -30,6 +31,9 @@ VALUE_PATTERN: Final = r"^[A-Za-z0-9_./][A-Za-z0-9_./:=,@%+-]{0,999}$"
 ENVIRONMENT_PATTERN: Final = r"^[A-Z][A-Z0-9_]{0,63}$"
 SHA256_PATTERN: Final = r"^[0-9a-f]{64}$"
 PATH_PATTERN: Final = r"^[A-Za-z0-9_./][A-Za-z0-9_./+-]{0,999}$"
+HOUR_PATTERN: Final = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
+ZONE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"
+DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f]*$"
 
 
@@ -62,6 +66,14 @@ def _inside(path: str) -> str:
     return path
 
 
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name} is no time zone; there is America/Chicago, Europe/Berlin, UTC and so on") from None
+    return name
+
+
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Word = Annotated[str, Field(pattern=WORD_PATTERN)]
 Value = Annotated[str, Field(pattern=VALUE_PATTERN)]
@@ -72,6 +84,9 @@ Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
 Term = Annotated[str, Field(pattern=TERM_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+HourOfDay = Annotated[str, Field(pattern=HOUR_PATTERN)]
+TimeZone = Annotated[str, Field(pattern=ZONE_PATTERN), AfterValidator(_known_zone)]
 Tokens = Annotated[
     int,
     _parsed(quantities.parse_tokens),
@@ -333,6 +348,17 @@ def _must_be_absolute(*folders: str | None) -> None:
             raise ValueError(f"{folder} must be an absolute path on the cluster")
 
 
+class SubmitWindow(Frozen):
+    """Hours of the week in which jobs may be submitted."""
+
+    days: Annotated[tuple[Day, ...], Field(min_length=1)] = DAYS
+    """Days on which it begins."""
+    from_: HourOfDay = Field(alias="from")
+    """When it begins."""
+    to: HourOfDay
+    """When it ends; at or before `from` it is the next day's."""
+
+
 class Scheduler(Frozen):
     """Where jobs go and what the queue allows."""
 
@@ -344,6 +370,10 @@ class Scheduler(Frozen):
     """Project that is charged (`-A`)."""
     max_walltime: Walltime
     """Longest walltime that the queue takes."""
+    submit_windows: tuple[SubmitWindow, ...] = ()
+    """When jobs may be submitted; at any time if there is none. What runs goes on."""
+    time_zone: TimeZone = "UTC"
+    """Whose hours the submit windows are in, such as America/Chicago."""
 
 
 class Node(Frozen):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 
 class Phase(StrEnum):
@@ -42,8 +43,8 @@ class Reason(StrEnum):
     JOB_TABLE_UNREAD = "JobTableUnread"
     WORKSPACE_UNREAD = "WorkspaceUnread"
     LIST_UNREAD = "ListUnread"
-    EFFECT_UNKNOWN = "EffectUnknown"
     STOPPING = "Stopping"
+    SUBMIT_WINDOW_CLOSED = "SubmitWindowClosed"
     # holds: until a person decides
     SUSPENDED = "Suspended"
     LADDER_EXHAUSTED = "LadderExhausted"
@@ -62,6 +63,23 @@ class Reason(StrEnum):
     JOB_DELETED = "JobDeleted"
     JOB_CANNOT_START = "JobCannotStart"
     LOST_IN_ROUTING = "LostInRouting"
+
+
+PASSING: Final = frozenset(
+    {
+        Reason.JOB_LIVE,
+        Reason.JOB_HELD_BY_PBS,
+        Reason.JOB_CANNOT_RUN,
+        Reason.JOB_ENDING,
+        Reason.JOB_NOT_LISTED,
+        Reason.JOB_TABLE_UNREAD,
+        Reason.WORKSPACE_UNREAD,
+        Reason.LIST_UNREAD,
+        Reason.STOPPING,
+        Reason.SUBMIT_WINDOW_CLOSED,
+    }
+)
+"""Waits that pass by themselves, so that looking again is of use. SOURCE_NOT_DONE passes when another stage does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.domain.resolve import StageOutcome, Unresolved, resolve
+from reconciler.domain.windows import opens
 from reconciler.model.manifests import StageManifest, StageSource
 from reconciler.model.observed import AttemptSeen, Observed
 from reconciler.model.plan import Action, ActionKind, Plan
@@ -137,7 +138,7 @@ def _stepped(
 ) -> Walked:
     """The next step as a status and, unless the stage is suspended or over its bounds, an action."""
     action = step.action if isinstance(step, Act) else None
-    held = _forbidden(desired, look, stage, action) if action is not None else None
+    held = _forbidden(desired, look, stage, action) or _too_early(desired, look, action) if action is not None else None
     phase, reason, message = _answer(attempt, held or step, rungs[-1].strategy)
     status = _described(attempt, reason, phase, message, rungs, look)
     if isinstance(step, Wait) and step.job:
@@ -264,6 +265,16 @@ def _forbidden(desired: Desired, look: Look, stage: StageManifest, action: Actio
     if spent >= float(bound):
         return Hold(Reason.NODE_HOURS_EXHAUSTED, f"{spent:.1f} of {bound} node-hours are spent")
     return None
+
+
+def _too_early(desired: Desired, look: Look, action: Action) -> Wait | None:
+    """Outside the cluster's submit windows no job is submitted."""
+    scheduler = desired.cluster.scheduler
+    opening = opens(scheduler.submit_windows, scheduler.time_zone, look.now_s) if action.job is not None else None
+    if opening is None:
+        return None
+    when = f"{opening:%a %Y-%m-%d %H:%M} {scheduler.time_zone}"
+    return Wait(Reason.SUBMIT_WINDOW_CLOSED, f"jobs may be submitted again from {when}; next: {action.summary}")
 
 
 def _immutable(

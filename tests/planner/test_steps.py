@@ -749,6 +749,29 @@ def test_suspending_leaves_a_running_job_alone_and_still_stops_a_diverged_one() 
     assert sick.wanting(suspended).the_action().key.kind is STOP
 
 
+WINDOW = 'maxWalltime: 1h, submitWindows: [{from: "20:00", to: "06:00"}]'
+"""Closed at NOW_S, which is a Monday at 13:46."""
+
+
+def test_outside_the_submit_windows_no_job_is_submitted_and_the_status_says_when_they_open() -> None:
+    world = World(quickstart(swapped(("maxWalltime: 1h", WINDOW))))
+    status = world.status("stage-1")
+    assert (status.reason, world.plan().actions) == (Reason.SUBMIT_WINDOW_CLOSED, ())
+    assert "may be submitted again from Mon 1970-01-12 20:00 UTC; next: train leg 0" in status.message
+    zoned = World(quickstart(swapped(("maxWalltime: 1h", f"{WINDOW}, timeZone: Asia/Tokyo"))))
+    assert zoned.the_action().key.kind is TRAIN, "it is 22:46 in Tokyo"
+
+
+def test_outside_the_submit_windows_what_runs_is_watched_and_what_has_ended_is_judged() -> None:
+    closed = quickstart(swapped(("maxWalltime: 1h", WINDOW)))
+    world = after(1)
+    running(world)
+    assert world.wanting(closed).status("stage-2").reason is Reason.JOB_LIVE
+    ended = after(0)
+    ended.until(JUDGE)
+    assert ended.wanting(closed).the_action().key.kind is JUDGE
+
+
 def test_a_suspended_stage_may_still_be_judged() -> None:
     world = after(0)
     world.until(JUDGE)
