@@ -37,9 +37,11 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
     from reconciler.cluster.agent_pbs import Pbs as Pbs
     from reconciler.cluster.agent_pbs import Unreadable, job_id_in, ours, user_name, workspace_tag
     from reconciler.cluster.agent_qstat import merged as merged
-    from reconciler.cluster.agent_qstat import text_of
+    from reconciler.cluster.agent_qstat import text_of, usable_record
 
 JOURNAL = ".journal"
+ENDED = ".ended"
+"""Suffix of a file in the journal: what PBS said last of a job, by the key it was submitted under."""
 LOCK = ".lock"
 ENTRY_VERSION = 1
 KEY = re.compile(
@@ -271,6 +273,22 @@ class Journal:
                 sync_folder(self.folder)
                 return
 
+    def remember(self, job: "Json") -> None:
+        """Keep what PBS says of a job that has ended: its history ends some day (after two weeks at ALCF), and what was
+        spent must not be forgotten with it. A folder that cannot be written to only costs asking again."""
+        with contextlib.suppress(OSError, Refused):
+            write_whole(self.path(job["key"], ENDED), json.dumps(job, sort_keys=True).encode("ascii") + b"\n")
+
+    def remembered(self, journalled: "Dict[str, str]") -> "Dict[str, Json]":
+        """Id → record, of those of these jobs (id → key) that have ended. A file that is damaged is no file."""
+        found = {}
+        for job_id, key in journalled.items():
+            with contextlib.suppress(OSError, Refused, ValueError, RecursionError):
+                job = json.loads((read_whole(self.path(key, ENDED), JSON_BYTES_MAX) or b"").decode("ascii"))
+                if usable_record(job) and (job["id"], job["key"]) == (job_id, key):
+                    found[job_id] = job
+        return found
+
     def keys(self, campaign: str) -> "List[str]":
         try:
             names = os.listdir(self.folder)
@@ -283,6 +301,19 @@ class Journal:
         """Every entry of a campaign. One that is gone by the time it is read was an intent that came to nothing."""
         found = [self.read(key) for key in self.keys(campaign)]
         return [entry for entry in found if entry is not None]
+
+
+def known_jobs(journal: Journal, pbs: Pbs, entries: "List[Json]", past: "List[str]", tag: str) -> "List[Json]":
+    """Our jobs: those that have ended as they were remembered, the others as PBS has them. Unreadable."""
+    journalled = job_ids(entries)
+    over = journal.remembered(journalled)
+    left = {job_id: key for job_id, key in journalled.items() if job_id not in over}
+    table = ours(pbs.table(left, past), tag, left)
+    for job in table:
+        told_when = any(job[name] is not None for name in ("obit", "history", "modified"))
+        if job["state"] == "F" and told_when and left.get(job["id"]) == job["key"]:
+            journal.remember(job)
+    return table + list(over.values())
 
 
 def job_ids(entries: "List[Json]") -> "Dict[str, str]":
@@ -618,11 +649,10 @@ class Work:
             raise Unreadable(self.unreadable)
         if self.known is None:
             try:
-                journalled = job_ids(self.entries)
                 past = users_in_doubt(self.entries)
                 if self.journal_lost():
                     past.append(user_name())
-                self.known = ours(self.pbs.table(journalled, past), self.tag, journalled)
+                self.known = known_jobs(self.journal, self.pbs, self.entries, past, self.tag)
             except Unreadable as unreadable:
                 self.unreadable = str(unreadable)
                 raise
@@ -1475,9 +1505,8 @@ def observe(request: "Json", clock: "Callable[[], float]") -> "Json":
     receipts = part(lambda: entries.extend([] if disk.missing() else journal.entries(campaign)))
     if "read" in receipts:
         receipts = {"read": [receipt_of(entry) for entry in entries]}
-    journalled, tag = job_ids(entries), workspace_tag(disk.root)
-    pbs = Pbs(request["pbs_timeout_s"])
-    jobs = part(lambda: ours(pbs.table(journalled, users_in_doubt(entries)), tag, journalled))
+    pbs, tag = Pbs(request["pbs_timeout_s"]), workspace_tag(disk.root)
+    jobs = part(lambda: known_jobs(journal, pbs, entries, users_in_doubt(entries), tag))
     attempts = Attempts(disk, campaign, request["windows"])
     applied = os.path.join(disk.root, campaign, "applied.json")
     seen = {

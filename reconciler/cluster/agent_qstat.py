@@ -188,12 +188,31 @@ def job_record(job_id: str, job: "Json") -> "Json":
         "queue": text_of(job.get("queue")),
         "key": own_variable(variables, "CPT_KEY"),
         "workspace": own_variable(variables, "CPT_WORKSPACE"),
+        "nodes": nodes_of(job),
         "queued": epoch_of(job.get("qtime")),
         "started": epoch_of(job.get("stime")),
         "obit": epoch_of(job.get("obittime")),
         "modified": epoch_of(job.get("mtime")),
         "history": number_of(job.get("history_timestamp")),
     }
+
+
+def nodes_of(job: "Json") -> "Optional[int]":
+    """How many nodes were asked for: PBS counts them itself."""
+    resources = job.get("Resource_List")
+    nodes = resources.get("nodect") if isinstance(resources, dict) else job.get("Resource_List.nodect")
+    return number_of(int(nodes) if isinstance(nodes, str) and re.fullmatch(r"\d{1,9}", nodes) else nodes)
+
+
+def usable_record(value: object) -> bool:
+    """Whether a file of an earlier time holds a whole record of a job that has ended."""
+    blank = job_record("", {})
+    if not isinstance(value, dict) or set(value) != set(blank) or value["state"] != "F":
+        return False
+    texts = all(isinstance(value[name], str) for name in blank if isinstance(blank[name], str))
+    owned = isinstance(value["key"], str) and value["workspace"] in (None, tag_of(value["workspace"]))
+    numbers = ("substate", "exit", "nodes", "queued", "started", "obit", "modified", "history")
+    return texts and owned and all(value[name] is None or type(value[name]) in (int, float) for name in numbers)
 
 
 def own_variable(variables: "Json", name: str) -> "Optional[str]":

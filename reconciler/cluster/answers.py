@@ -133,6 +133,7 @@ def _job(fields: Fields) -> Job:
         substate=fields.optional(fields.integer, "substate"),
         comment=fields.line("comment"),
         queue=fields.line("queue"),
+        nodes=fields.optional(fields.integer, "nodes"),
         unread=fields.line("unread"),
         queued_s=fields.optional(fields.number, "queued"),
         started_s=fields.optional(fields.number, "started"),

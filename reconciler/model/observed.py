@@ -56,6 +56,8 @@ class Job:
     comment: str = ""
     """PBS's own words; for an unread job, why it could not be read."""
     queue: str = ""
+    nodes: int | None = None
+    """As PBS counts what was asked for; None if it does not say."""
     queued_s: float | None = None
     """Since when it has been in its queue."""
     started_s: float | None = None

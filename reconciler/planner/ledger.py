@@ -9,8 +9,10 @@ from reconciler.model.plan import ActionKey, ActionKind
 from reconciler.planner.desired import Desired
 
 
-def nodes_of(desired: Desired, key: ActionKey) -> int:
-    """Nodes that a job of this key asked for; 1 for a stage that the manifests no longer hold."""
+def nodes_of(desired: Desired, job: Job, key: ActionKey) -> int:
+    """Nodes that a job had. Where PBS does not say, as the manifests have it now; 1 for a stage they no longer hold."""
+    if job.nodes is not None:
+        return job.nodes
     if key.kind is not ActionKind.TRAIN:
         return 1
     return next((s.spec.resources.nodes for s in desired.stages if s.metadata.name == key.stage), 1)
@@ -34,5 +36,5 @@ def node_hours(
         if stage not in (None, key.stage) or attempt not in (None, key.attempt):
             continue
         ended = job.ended_s if job.ended_s is not None else now_s
-        spent += max(0.0, ended - job.started_s) * nodes_of(desired, key) / 3600
+        spent += max(0.0, ended - job.started_s) * nodes_of(desired, job, key) / 3600
     return spent

@@ -53,6 +53,63 @@ R, UNREAD = JobState.RUNNING, JobState.UNREAD
 HEADER = '{"timestamp": 1, "pbs_version": "23.06.06"'
 
 
+# --- jobs that have ended
+
+ENDED = {"stime": "Thu Nov 26 10:00:00 2026", "obittime": "Thu Nov 26 12:00:00 2026", "Exit_status": 0}
+NODES = {"Resource_List": {"nodect": 2}}
+
+
+def test_what_was_spent_is_remembered_when_pbs_has_forgotten_the_job(world: World) -> None:
+    submitted(world, 1, state="F", **ENDED, **NODES)
+    submitted(world, 2)
+    before = world.observe().jobs
+    (world.spool / "1.job").unlink()  # the history has ended
+    asked = len(world.called())
+    after = world.observe().jobs
+    assert not isinstance(before, Unread) and not isinstance(after, Unread)
+    by_id = {job.job_id: job for job in after}
+    assert by_id == {job.job_id: job for job in before}
+    spent = by_id["1.small"]
+    assert spent.started_s is not None and spent.ended_s is not None
+    assert (spent.nodes, spent.ended_s - spent.started_s) == (2, 7200.0)
+    assert not any("1.small" in call for call in world.called()[asked:]), "and nobody is asked for it again"
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty", "another job's", "not ended", "numbers that are none", "deep"])
+def test_a_memory_that_is_damaged_is_none_and_pbs_is_asked(world: World, damage: str) -> None:
+    submitted(world, 1, state="F", **ENDED)
+    before = world.observe().jobs
+    (memory,) = (world.workspace / ".journal").glob("*.ended")
+    kept = json.loads(memory.read_text())
+    texts = {
+        "empty": "",
+        "another job's": json.dumps(kept | {"id": "9.small"}),
+        "not ended": json.dumps(kept | {"state": "R"}),
+        "numbers that are none": json.dumps(kept | {"started": "yesterday"}),
+        "deep": "[" * 100_000,
+    }
+    memory.unlink()
+    if damage in texts:
+        memory.write_text(texts[damage])
+    assert world.observe().jobs == before
+    assert json.loads(memory.read_text()) == kept
+
+
+@pytest.mark.parametrize(
+    ("state", "about"),
+    [
+        pytest.param("R", {}, id="it runs"),
+        pytest.param("E", {"Exit_status": 0}, id="its output is being copied"),
+        pytest.param("Q", {"Exit_status": -20}, id="PBS has queued it again"),
+        pytest.param("F", {}, id="PBS does not say when it ended"),
+    ],
+)
+def test_only_a_job_that_is_over_for_certain_is_remembered(world: World, state: str, about: dict[str, object]) -> None:
+    submitted(world, 1, state=state, **about)
+    world.observe()
+    assert not list((world.workspace / ".journal").glob("*.ended"))
+
+
 # --- answers that say nothing
 
 

@@ -126,9 +126,11 @@ def test_node_hours_count_the_campaign_s_jobs_up_to_now() -> None:
 
     text, hour = str(key), 3600.0
     evaluation = str(replace(key, kind=ActionKind.EVALUATE, detail="leg-0-1"))
-    assert nodes_of(desired, key) == 2
-    assert nodes_of(desired, replace(key, kind=ActionKind.EVALUATE)) == 1
-    assert nodes_of(desired, replace(key, stage="gone")) == 1
+    silent = job(text, None, None)
+    assert nodes_of(desired, silent, key) == 2
+    assert nodes_of(desired, silent, replace(key, kind=ActionKind.EVALUATE)) == 1
+    assert nodes_of(desired, silent, replace(key, stage="gone")) == 1
+    assert nodes_of(desired, replace(silent, nodes=7), key) == 7, "what PBS says is what was spent"
     table = [
         job(text, NOW_S - hour, None),
         job(text, NOW_S - 3 * hour, NOW_S - 2 * hour),
