@@ -136,4 +136,6 @@ def is_text(value: Any, chars_max: int) -> bool:
 
 def printable(text: str) -> str:
     """One line without control characters."""
+    if text.isprintable():
+        return text.strip()
     return "".join(character if character.isprintable() else " " for character in text).strip()
