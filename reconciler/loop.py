@@ -19,7 +19,7 @@ from reconciler.cluster.ports import Locked, OutcomeUnknown, Pace, Transport
 from reconciler.cluster.render import render, templates_of
 from reconciler.convert.layout import program_text
 from reconciler.launcher.agreement import agrees
-from reconciler.model.manifests import ClusterSpec, LocalTransport
+from reconciler.model.cluster import ClusterSpec, LocalTransport
 from reconciler.model.observed import Observed, Unread
 from reconciler.model.plan import Action, Plan
 from reconciler.model.status import PASSING

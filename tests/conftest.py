@@ -1,4 +1,4 @@
-"""What holds for every test: in continuous integration nothing is left out."""
+"""What holds for every test: in continuous integration nothing is left out, and no test fails for being slow."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+
+settings.register_profile(
+    "untimed",
+    settings.get_profile("ci") if IN_CI else settings.get_profile("default"),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(wrapper=True)

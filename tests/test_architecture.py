@@ -29,7 +29,6 @@ LONG_FUNCTIONS: set[str] = set()
 LONG_MODULES = {
     "reconciler/cluster/agent.py",  # sent over standard input, where nothing of ours is installed
     "reconciler/convert/universal.py",  # one file that runs on a cluster where nothing of ours is installed
-    "reconciler/model/manifests.py",  # the five kinds, most of it their documentation
 }
 SENT_AS_TEXT = {f"reconciler/cluster/{name}" for name in (*AGENT_FILES, *DOCTOR_FILES)}
 """What is sent to a cluster as one program: nothing of ours calls it, so nothing of it is public."""

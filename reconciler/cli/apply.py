@@ -19,6 +19,7 @@ from reconciler.cli.screen import harmless, screen
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.cluster.process import SystemClock
 from reconciler.model.status import Phase
+from reconciler.planner.desired import Desired
 
 
 @click.command(short_help="Carry out the plan, once or until every stage is done.")
@@ -39,11 +40,14 @@ def apply(
     saved = _read(Path(what)) if what is not None and Path(what).is_file() else None
     campaign = what if saved is None else _campaign_of(saved)
     opened = open_campaign(paths, campaign, retry)
+    if saved is not None and what in opened.desired.catalog.campaigns:
+        fail(f"{what} is a campaign and a file here; name the campaign from another folder, or the file with its path",
+             f"reconcile apply ./{what}")  # fmt: skip
     if opened.revision.loose and not allow_dirty:
         listed = "".join(f"\n      {name}" for name in opened.revision.loose)
         fail(
             f"these manifests are not in commit {opened.revision.short}, so nothing could say later what ran:{listed}",
-            "git add manifests && git commit      (or: reconcile apply --allow-dirty)",
+            f"git add manifests && git commit      (or: reconcile apply {opened.desired.campaign} --allow-dirty)",
         )
     try:
         return _apply(opened, saved, until_done=until_done, yes=yes)
@@ -71,21 +75,21 @@ def _apply(opened: Opened, saved: str | None, *, until_done: bool, yes: bool) ->
     seen = loop.look(desired, link)
     if saved is not None:
         _same_or_stop(saved, seen)
-    if seen.plan.refusals or (loop.settled(seen) and not until_done) or seen.plan.done:
+    if seen.plan.refusals or seen.plan.done or (not seen.plan.actions and not until_done):
         console.print(plan_view.render(seen.plan) if not seen.plan.done else plan_view.summary(seen.plan))
         return _status_of(seen)
     if saved is None and not yes:
         console.print(plan_view.render(seen.plan))
         if not sys.stdin.isatty():
-            fail("standard input is no terminal to ask on", "reconcile apply --yes")
+            fail("standard input is no terminal to ask on", f"reconcile apply {desired.campaign} --yes")
         click.confirm("Carry this out?", abort=True)
     if not until_done:
         done = loop.act(desired, link, seen)
         for outcome in done.outcomes:
             console.print(plan_view.outcome(outcome))
         if done.unknown:
-            fail(done.unknown, "reconcile status")
-        console.print("The cluster goes on by itself. Next:\n\n    reconcile apply --until-done\n")
+            fail(done.unknown, f"reconcile status {desired.campaign}")
+        console.print(f"The cluster goes on by itself. Next:\n\n    {_way_on(desired)}\n")
         return 0
     return _until_done(opened, console, link, seen if yes or saved is not None else None)
 
@@ -101,7 +105,7 @@ def _until_done(opened: Opened, console: Console, link: Transport, seen: loop.Lo
                 last = done.look
     except KeyboardInterrupt:
         click.echo(
-            "\nInterrupted. Jobs on the cluster go on; to go on from here:\n\n    reconcile apply --until-done\n",
+            f"\nInterrupted. Jobs on the cluster go on; to go on from here:\n\n    {_way_on(opened.desired)}\n",
             err=True,
         )
         return 130
@@ -110,6 +114,10 @@ def _until_done(opened: Opened, console: Console, link: Transport, seen: loop.Lo
         console.print(part)
     console.print(status_view.closing(last.plan, opened.desired.site.workspace, clock.now_s() - began))
     return _status_of(last)
+
+
+def _way_on(desired: Desired) -> str:
+    return f"reconcile apply {desired.campaign} --until-done"
 
 
 def _same_or_stop(saved: str, seen: loop.Look) -> None:
@@ -121,7 +129,7 @@ def _same_or_stop(saved: str, seen: loop.Look) -> None:
     lines = [f"  - {key}: {text}" for key, text in before.items() if now.get(key) != text]
     lines += [f"  + {key}: {text}" for key, text in now.items() if before.get(key) != text]
     changed = "\n".join(lines) or "  (the scripts or files of an action)"
-    fail(f"the saved plan no longer holds; since then:\n{changed}", "reconcile plan -o FILE")
+    fail(f"the saved plan no longer holds; since then:\n{changed}", f"reconcile plan {seen.plan.campaign} -o FILE")
 
 
 def _status_of(seen: loop.Look) -> int:

@@ -11,11 +11,12 @@ import click
 
 from reconciler.cluster import pace
 from reconciler.cluster.pace import SharedPace
-from reconciler.cluster.ports import Transport
+from reconciler.cluster.ports import Transport, Unreachable
 from reconciler.cluster.process import ProcessTransport, SystemClock
 from reconciler.cluster.sshconfig import Asked, Way
 from reconciler.cluster.sshmaster import MasterTransport
-from reconciler.model.manifests import ClusterSpec, LocalTransport, LoginNodeTransport, SshTransport
+from reconciler.model.cluster import ClusterSpec, LocalTransport, LoginNodeTransport, SshTransport
+from reconciler.record.repository import NoRepository, came_with_git
 
 CONFIG_VARIABLE: Final = "RECONCILE_SSH_CONFIG"
 """Names an ssh configuration to use in place of the person's own, as `ssh -F` does: for runners without a home."""
@@ -40,8 +41,11 @@ def open_link(cluster: ClusterSpec, root: Path) -> Transport:
         case LocalTransport():
             if not (root / "bin" / "qsub").exists():
                 raise NoLocalCluster(f"there is no local cluster at {root}")
+            _must_not_be_in_git(root)
             return ProcessTransport((str(root / "bin"),))
         case LoginNodeTransport():
+            for folder in transport.path:
+                _must_not_be_in_git(Path(folder))
             pace_for(cluster).now(float(cluster.poll))
             return ProcessTransport(transport.path)
         case SshTransport():
@@ -49,6 +53,20 @@ def open_link(cluster: ClusterSpec, root: Path) -> Transport:
             return _over_ssh(transport)
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def _must_not_be_in_git(folder: Path) -> None:
+    """Programs are run from there, and to look at a stranger's pull request must run none that it brought along."""
+    try:
+        found = came_with_git(folder)
+    except NoRepository as error:
+        raise Unreachable(f"Whether {folder} came with git cannot be told: {error}. Nothing was run.") from error
+    if found:
+        raise Unreachable(
+            f"The manifest has programs run from {folder}, whose files are in git: whoever opens a pull request could "
+            "change them. Nothing was run.",
+            "Name a folder that git does not know, as `reconcile local` makes one.",
+        )
 
 
 def pace_for(cluster: ClusterSpec) -> SharedPace:

@@ -21,7 +21,7 @@ from reconciler.cluster.doctor_report import Check, Status
 from reconciler.cluster.ports import ClusterError, Unreachable
 from reconciler.cluster.process import SystemClock
 from reconciler.domain.catalog import Catalog
-from reconciler.model.manifests import ClusterSpec, LocalTransport, SshTransport
+from reconciler.model.cluster import ClusterSpec, LocalTransport, SshTransport
 from reconciler.record import files
 from reconciler.record.repository import NoRepository, revision_of
 

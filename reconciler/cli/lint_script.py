@@ -153,10 +153,10 @@ def _data(forecast: Forecast) -> dict[str, Any]:
         "start_iteration": forecast.start_iteration,
         "train_iters": forecast.train_iters,
         "global_batch_size": forecast.global_batch_size,
-        "load": forecast.load,
-        "save": forecast.save,
-        "data_file_list": forecast.data_file_list,
-        "resets": list(forecast.resets),
+        "load": forecast.load if forecast.known("LOAD") else None,
+        "save": forecast.save if forecast.known("SAVE") else None,
+        "data_file_list": forecast.data_file_list if forecast.known("DATA_FILE_LIST") else None,
+        "resets": None if forecast.undecided else list(forecast.resets),
         "warnings": [
             {"code": f.code, "severity": f.severity.value, "message": f.message, "fix": f.fix}
             for f in forecast.findings
@@ -194,12 +194,14 @@ def _rows(script: Script, forecast: Forecast) -> Iterator[tuple[str, str]]:
     else:
         yield "batch", "not known"
     yield "loads", _loads(forecast)
-    yield "resets", ", ".join(forecast.resets) or "nothing"
+    yield "resets", _resets(forecast)
     yield "data", forecast.data_file_list + (", from its beginning" if "data" in forecast.resets else "")
     if forecast.train_iters is not None and forecast.start_iteration is not None:
         steps = max(0, forecast.train_iters - forecast.start_iteration)
         tokens = f": {steps * batch * seq:,} tokens" if batch and seq else ""
         yield "trains", f"iterations {forecast.start_iteration:,} to {forecast.train_iters:,}{tokens}"
+    elif forecast.train_iters is not None:
+        yield "trains", f"to iteration {forecast.train_iters:,}, from one that is not known"
     else:
         yield "trains", "to a target that is not known"
     yield "rate", _rate(forecast)
@@ -210,10 +212,18 @@ def _rows(script: Script, forecast: Forecast) -> Iterator[tuple[str, str]]:
 
 
 def _loads(forecast: Forecast) -> str:
+    if forecast.undecided:
+        return f"not known: it hangs on {forecast.undecided}"
     if not forecast.kept:
         return "nothing: weights are random"
     form = " (universal)" if forecast.settings.has("universal-checkpoint") else ""
     return f"{', '.join(forecast.kept)} from {forecast.load}{form}"
+
+
+def _resets(forecast: Forecast) -> str:
+    if forecast.undecided:
+        return f"not known: it hangs on {forecast.undecided}"
+    return ", ".join(forecast.resets) or "nothing"
 
 
 def _rate(forecast: Forecast) -> str:
@@ -221,6 +231,8 @@ def _rate(forecast: Forecast) -> str:
     if schedule is None or not batch:
         stops = any(finding.code.startswith("ORA01") for finding in forecast.findings)
         return "none: the launcher stops before it has one" if stops else "not known"
+    if forecast.start_iteration is None:
+        return f"not known: where the schedule stands; the command line's is {_curve(schedule, batch)}"
     stated = Mode.OVERRIDE if "scheduler" not in forecast.kept else forecast.mode
     whose = "" if stated is Mode.OVERRIDE else f", {stated} schedule"
     at = f" (schedule at iteration {forecast.samples / batch:,.0f})" if forecast.samples else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli.opening import fail, manifests_option, open_campaign
-from reconciler.model.manifests import LocalTransport
+from reconciler.model.cluster import LocalTransport
 
 
 @click.command(short_help="Make this machine a cluster for a campaign.")

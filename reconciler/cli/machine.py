@@ -79,7 +79,7 @@ def saved_plan(text: str) -> tuple[str, str, dict[str, str]]:
         facts = {f"stage {name}": str(fact) for name, fact in dict(body["facts"]).items()}
         actions = {f"action {action['key']}": str(action["summary"]) for action in body["actions"]}
         sealed = body["seal"] == _seal(body)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotAPlan("this is not a plan that `reconcile plan -o FILE` wrote") from error
     if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
         raise NotAPlan(f"the plan has format {version}; this version reads {FORMAT_VERSION}")

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from reconciler.model.problems import clip
+from reconciler.model.problems import clip, near, one_of
 from reconciler.model.templates import Unrenderable
 
 COMMANDS = {
@@ -40,6 +40,16 @@ class Lazy(click.Group):
         module, name = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the command that was probably meant."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            meant = near(args[0], COMMANDS)
+            hint = f"Did you mean {meant}?" if meant else f"There is {one_of(COMMANDS)}."
+            ctx.fail(f"there is no command {clip(args[0], 40)}. {hint}")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

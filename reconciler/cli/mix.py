@@ -231,7 +231,9 @@ def _corrected(request: Request, weights: Sequence[Fraction]) -> list[str]:
     whole = [int(weight * math.lcm(*(weight.denominator for weight in weights))) for weight in weights]
     exact = [weight / total for weight in weights]
     digits = next((d for d in range(1, 13) if all((10**d * share).denominator == 1 for share in exact)), None)
+    ratios = "the same ratios"
     if digits is None:
+        ratios = "these ratios, as near as so many digits come"
         digits = max(4, len(str(math.ceil(1 / min(share for share in exact if share)))))
     command = ["reconcile", "mix", "--inputs"]
     for part, given in zip(apportion(10**digits, whole), request.inputs, strict=True):
@@ -244,7 +246,7 @@ def _corrected(request: Request, weights: Sequence[Fraction]) -> list[str]:
     for label, size in request.source_tokens.items():
         command += ["--source-tokens", f"{label}={format_tokens(size)}"]
     command += ["--force"] * request.force + ["--json"] * request.as_json
-    return ["In the same ratios:", f"    {shlex.join(command)}"]
+    return [f"In {ratios}:", f"    {shlex.join(command)}"]
 
 
 def _labelled(given: Input) -> bool:

@@ -13,9 +13,10 @@ from reconciler import loop
 from reconciler.cli.connecting import NoLocalCluster, open_link
 from reconciler.cli.problems import render as render_problems
 from reconciler.cli.screen import harmless
-from reconciler.cli.scripts import with_templates_checked
+from reconciler.cli.scripts import with_scripts_checked
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.domain.catalog import Catalog
+from reconciler.model.problems import near
 from reconciler.planner.desired import Desired
 from reconciler.record import files
 from reconciler.record.repository import NoRepository, Revision, revision_of
@@ -42,7 +43,7 @@ manifests_option = click.option(
 
 def read(paths: tuple[Path, ...]) -> Catalog:
     """Every manifest under `paths`, or all problems on standard error and exit status 1."""
-    loaded = with_templates_checked(files.load(paths), paths)
+    loaded = with_scripts_checked(files.load(paths), paths)
     if loaded.problems:
         click.echo(render_problems(loaded.problems, loaded.texts, colour=sys.stderr.isatty()), err=True)
         click.echo(err=True)
@@ -59,8 +60,9 @@ def choose(catalog: Catalog, name: str | None) -> str:
         return str(name)
     known = ", ".join(catalog.campaigns) or "none"
     if name is None:
-        fail(f"there are several campaigns here: {known}; name one", f"{_command()} {catalog.campaigns[0]}")
-    fail(f"there is no campaign {name!r} here; there is {known}")
+        fail(f"there are several campaigns here: {known}; name one", f"{_command()} CAMPAIGN")
+    meant = near(name, catalog.campaigns)
+    fail(f"there is no campaign {name!r} here; there is {known}" + (f". Did you mean {meant}?" if meant else ""))
 
 
 def open_campaign(paths: tuple[Path, ...], name: str | None, retry: tuple[str, ...] = ()) -> Opened:

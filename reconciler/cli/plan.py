@@ -61,7 +61,9 @@ def _save(path: Path, text: str) -> None:
     """Whole or not at all: an older plan of that name is kept when the disk is full."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.unlink(missing_ok=True)
+        with partial.open("x", encoding="utf-8") as file:  # never through a link that somebody put there
+            file.write(text)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)

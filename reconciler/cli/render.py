@@ -10,6 +10,7 @@ from reconciler import loop
 from reconciler.cli.opening import fail, manifests_option, open_campaign
 from reconciler.domain.resolve import Unresolved
 from reconciler.model.manifests import StageManifest, Strategy
+from reconciler.model.problems import near
 from reconciler.model.quantities import counted
 from reconciler.planner.sketch import sketch
 
@@ -31,7 +32,8 @@ def render(which: str, paths: tuple[Path, ...], name: str | None, leg: int, late
     opened = open_campaign(paths, campaign)
     stages = {stage.metadata.name: stage for stage in opened.desired.stages}
     if stage_name not in stages:
-        fail(f"{campaign} has no stage {stage_name!r}; it has {', '.join(stages)}")
+        meant = f". Did you mean {meant}?" if (meant := near(stage_name, stages)) else ""
+        fail(f"{campaign} has no stage {stage_name!r}; it has {', '.join(stages)}{meant}")
     stage = stages[stage_name]
     strategy = _strategy(stage, name)
     if leg >= len(strategy.legs):
@@ -52,5 +54,6 @@ def _strategy(stage: StageManifest, name: str | None) -> Strategy:
     if name is None:
         return stage.spec.strategies[0]
     if name not in ladder:
-        fail(f"{stage.metadata.name} has no strategy {name!r}; its ladder is {', '.join(ladder)}")
+        meant = f". Did you mean {meant}?" if (meant := near(name, ladder)) else ""
+        fail(f"{stage.metadata.name} has no strategy {name!r}; its ladder is {', '.join(ladder)}{meant}")
     return ladder[name]

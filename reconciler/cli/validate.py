@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli.problems import as_data, render
-from reconciler.cli.scripts import with_templates_checked
+from reconciler.cli.scripts import with_scripts_checked
 from reconciler.domain.loading import Loaded
 from reconciler.model import schema as schemas
 from reconciler.model.manifests import KINDS
@@ -35,7 +35,7 @@ def validate(paths: Sequence[Path], as_json: bool) -> None:
 
     Exit status: 0 when valid (warnings allowed), 1 when not, 2 when the command itself is wrong.
     """
-    loaded = with_templates_checked(files.load(paths), paths)
+    loaded = with_scripts_checked(files.load(paths), paths)
     if as_json:
         click.echo(json.dumps(_report(loaded), indent=2, ensure_ascii=False))
     else:
@@ -98,7 +98,7 @@ def _report(loaded: Loaded) -> dict[str, object]:
         "formatVersion": JSON_VERSION,
         "valid": loaded.ok,
         "files": len(loaded.files),
-        "manifests": len(loaded.catalog.objects),
+        "manifests": loaded.sound,
         "problems": [as_data(problem) for problem in loaded.problems],
     }
 

@@ -35,9 +35,9 @@ if MYPY:
 
 if __name__ != "__main__":  # sent to a cluster, all are one program
     from reconciler.cluster.agent_pbs import Pbs as Pbs
-    from reconciler.cluster.agent_pbs import Unreadable, job_id_in, ours, user_name, workspace_tag
+    from reconciler.cluster.agent_pbs import Unreadable, fresh_file, job_id_in, ours, user_name, workspace_tag
     from reconciler.cluster.agent_qstat import merged as merged
-    from reconciler.cluster.agent_qstat import text_of, usable_record
+    from reconciler.cluster.agent_qstat import moment_of, number_of, text_of, usable_record
 
 JOURNAL = ".journal"
 ENDED = ".ended"
@@ -48,6 +48,8 @@ KEY = re.compile(
     r"(?P<prefix>(?P<campaign>[a-z0-9.-]+)/(?P<stage>[a-z0-9.-]+)/(?P<attempt>[0-9a-f]{12}))"
     r"/l(?P<leg>\d+)/n(?P<ended>\d+)/(?P<kind>[a-z]+)(/(?P<detail>[A-Za-z0-9.-]+))?"
 )
+JOB_BEGINS = re.compile(rb"(?m)^reconcile: \S{1,40} job (\S{1,200}) begins on ")
+"""What every job says first (`templates/header.pbs`)."""
 ORPHAN_S_MAX = 900.0
 """How long a qsub is given that was begun where this process cannot see whether it still runs (another login node)."""
 JSON_BYTES_MAX = 1024 * 1024
@@ -114,7 +116,7 @@ class Disk:
             raise Refused("{} leads out of the workspace, to {}".format(path, real))
 
     def make_folder(self, relative: str) -> None:
-        os.makedirs(self.place(relative), exist_ok=True)
+        make_folders(self.place(relative))
 
     def put(self, relative: str, data: bytes, replace: bool = False, aside: bool = False, keep: bool = False) -> None:
         """The file with exactly these bytes, on disk and read back. Over other bytes only with `replace`; with `aside`
@@ -122,6 +124,7 @@ class Disk:
         path = self.place(relative)
         there = os.path.lexists(path)
         if there and (keep or read_whole(path, len(data)) == data):
+            sync_folder(os.path.dirname(path))  # whoever wrote it may have been killed just before that
             return
         if there and aside:
             os.rename(path, self._free_name(path))
@@ -177,15 +180,27 @@ def read_text(path: str, bytes_max: int) -> "Optional[str]":
 def write_whole(path: str, data: bytes) -> None:
     """Whole or not at all, even if the machine stops: temporary name, fsync, rename, fsync of the folder."""
     folder, name = os.path.split(path)
-    # The name is fixed, not random: what a killed agent left behind is used again, and the lock keeps others away.
+    # The name is fixed, not random: what a killed agent left behind is removed, and the lock keeps others away.
     temporary = os.path.join(folder, ".{}.new".format(name))
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "wb") as file:
+    with os.fdopen(fresh_file(temporary), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.rename(temporary, path)
     sync_folder(folder)
+
+
+def make_folders(path: str) -> None:
+    """The folder and those above it, each safe in the one above: what is safe in a folder that a crash takes is not."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    if above != path:
+        make_folders(above)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+    with contextlib.suppress(PermissionError):  # a folder may be written to and not read
+        sync_folder(above)
 
 
 def sync_folder(folder: str) -> None:
@@ -209,7 +224,7 @@ def lock_file(path: str) -> "Optional[int]":
 
     OSError with ENOLCK or ENOTSUP on file systems without flock.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)  # less the umask
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -228,6 +243,7 @@ class Journal:
 
     def __init__(self, disk: Disk) -> None:
         self.folder = os.path.join(disk.root, JOURNAL)
+        disk.check_inside(self.folder)
 
     def path(self, key: str, suffix: str = ".json") -> str:
         name = key.replace("/", "+") + suffix
@@ -256,7 +272,7 @@ class Journal:
         return entry
 
     def write(self, entry: "Json") -> None:
-        os.makedirs(self.folder, exist_ok=True)
+        make_folders(self.folder)
         write_whole(self.path(entry["key"]), json.dumps(entry, sort_keys=True).encode("ascii") + b"\n")
 
     def forget(self, key: str) -> None:
@@ -347,8 +363,8 @@ class Lock:
         except (ValueError, RecursionError):
             found = None
         names = ("nonce", "holder", "host", "boot", "pids", "start")
-        texts = isinstance(found, dict) and all(isinstance(found.get(name), str) for name in names)
-        if texts and isinstance(found.get("begun"), (int, float)) and isinstance(found.get("pid"), int):
+        texts = isinstance(found, dict) and all(found.get(name) == text_of(found.get(name)) for name in names)
+        if texts and moment_of(found.get("begun")) is not None and number_of(found.get("pid")) is not None:
             return dict(found)
         # Not whole, so it says nothing: nobody's death can be proven, and its digest serves as the name to release.
         nonce = hashlib.sha256(data or b"").hexdigest()[:32]
@@ -402,7 +418,7 @@ class Lock:
 
     def _create_without_links(self, content: bytes) -> bool:
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except FileExistsError:
             return False
         with os.fdopen(descriptor, "wb") as file:
@@ -490,7 +506,7 @@ def is_stale(lock: "Json") -> bool:
         os.kill(lock["pid"], 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (OSError, OverflowError):
         pass
     began = process_start(lock["pid"])
     return began is not None and began != lock["start"]
@@ -616,9 +632,9 @@ class Work:
             chosen = max(same, key=lambda job: (job["state"] != "F", len(job["id"]), job["id"]))
             return self.adopt(action, entry, chosen["id"], "found in the job table")
         if entry is not None:
-            job_id = self.answered(key)
+            job_id = self.answered(key) or self.left_in_log(action["job"])
             if job_id is not None:
-                return self.adopt(action, entry, job_id, "its qsub had answered; PBS no longer lists it")
+                return self.adopt(action, entry, job_id, "qsub's answer or its log tells; PBS lists it no longer")
             away = self.out_of_sight(entry)
             if away:
                 return outcome(key, "unknown", away)
@@ -671,12 +687,25 @@ class Work:
         except FileNotFoundError:
             return None
 
+    def left_in_log(self, job: "Json") -> "Optional[str]":
+        """The id of a job that has begun, by the first words of its log: on a server that keeps no history this is all
+        that is left of one that ended before anybody looked."""
+        try:
+            descriptor = os.open(
+                self.disk.place(job["log"]), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+            )
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            begun = JOB_BEGINS.search(file.read(PIECE_BYTES)) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        return job_id_in(begun.group(1)) if begun is not None else None
+
     def out_of_sight(self, entry: "Json") -> str:
         """Why an earlier qsub may still be running although nothing here shows it; "" if it cannot be."""
         if entry.get("guarded") is True and entry.get("machine") == self.machine:
             return ""
-        begun = entry.get("begun")
-        age = self.clock() - begun if isinstance(begun, (int, float)) else 0.0
+        begun = moment_of(entry.get("begun"))
+        age = 0.0 if begun is None else self.clock() - begun
         if age > ORPHAN_S_MAX:
             return ""
         where = str(entry.get("machine") or "an unknown machine").partition("/")[0]
@@ -718,7 +747,7 @@ class Work:
 
     def submit(self, action: "Json") -> "Json":
         key = action["key"]
-        os.makedirs(self.journal.folder, exist_ok=True)
+        make_folders(self.journal.folder)
         try:
             flight = lock_file(self.journal.path(key, ".flight"))
             if flight is None:
@@ -812,7 +841,7 @@ def execute(request: "Json", clock: "Callable[[], float]") -> "Json":
     """Carry out a batch under the lock. Raises Held, Refused; OSError only before anything was done."""
     disk = Disk(request["workspace"])
     if disk.missing():
-        os.makedirs(disk.root, exist_ok=True)
+        make_folders(disk.root)
     lock = Lock(disk, clock)
     lock.own = request["nonce"]
     note = lock.acquire(request["nonce"], request["holder"])
@@ -1046,7 +1075,7 @@ class Numbers:
                     name: window[name]
                     for name in ("first", "last", "low", "high", "rate", "lines", "missing", "skipped")
                 },
-                mean=window["sum"] / window["finite"] if window["finite"] else window["low"],
+                mean=mean_of(window),
             )
             for window in state["windows"]
         ]
@@ -1063,6 +1092,12 @@ class Numbers:
             "errors": state["errors"],
             "seconds": middle,
         }
+
+
+def mean_of(window: "Json") -> "Optional[float]":
+    """None where the sum is no number: infinite up and down."""
+    mean = window["sum"] / window["finite"] if window["finite"] else window["low"]
+    return None if mean != mean else mean
 
 
 def places(data: bytes, words: "Tuple[bytes, ...]") -> "List[int]":
@@ -1176,8 +1211,7 @@ class TrainLogFile:
         }
         temporary = "{}.{}".format(self.cache, os.getpid())
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(temporary, flags, 0o644), "wb") as target:
+            with os.fdopen(fresh_file(temporary), "wb") as target:
                 target.write(json.dumps(saved).encode("ascii"))
             os.rename(temporary, self.cache)
         except OSError:
@@ -1185,6 +1219,8 @@ class TrainLogFile:
 
 
 CACHE_VERSION = 1
+WINDOWS_MAX = 4096
+"""Of one log; more are not read on the other side."""
 
 
 def signature(file: "BinaryIO", offset: int) -> str:
@@ -1201,18 +1237,53 @@ def usable(state: "Any") -> bool:
         return False
     lists = all(isinstance(state[name], list) for name, value in shapes.items() if isinstance(value, list))
     counts = all(type(state[name]) is int and state[name] >= 0 for name in ("width", "traceback"))
-    names = {"at", "first", "last", "sum", "finite", "low", "high", "rate", "lines", "missing", "skipped"}
     return (
         lists
         and counts
         and state["width"] > 0
         and isinstance(state["exit"], str)
+        and len(state["exit"]) <= MESSAGE_CHARS_MAX
         and type(state["random"]) is bool
-        and all(isinstance(window, dict) and set(window) == names for window in state["windows"])
-        and all(isinstance(value, (int, float)) for value in state["ms"])
-        and all(isinstance(value, int) for value in state["saved"])
-        and all(isinstance(value, str) for value in state["errors"])
+        and all(state[name] is None or number_of(state[name]) is not None for name in ("loaded", "rc"))
+        and all(map(usable_window, state["windows"]))
+        and all(map(usable_point, state["first"] + state["last"]))
+        and all(real_number(value) for value in state["ms"])
+        and all(number_of(value) is not None and value >= 0 for value in state["saved"])
+        and all(isinstance(value, str) and len(value) <= ERROR_CHARS_MAX for value in state["errors"])
+        and len(state["windows"]) <= WINDOWS_MAX
+        and max(len(state["first"]), len(state["last"])) <= POINTS_MAX
+        and len(state["saved"]) <= SAVED_MAX
+        and len(state["errors"]) <= ERRORS_MAX
     )
+
+
+def usable_window(window: "Any") -> bool:
+    counts = ("first", "last", "finite", "lines", "missing", "skipped")
+    return (
+        isinstance(window, dict)
+        and set(window) == {*counts, "at", "sum", "low", "high", "rate"}
+        and number_of(window["at"]) is not None
+        and all(number_of(window[name]) is not None and window[name] >= 0 for name in counts)
+        and all(real_number(window[name]) for name in ("sum", "rate"))
+        and all(window[name] is None or real_number(window[name]) for name in ("low", "high"))
+    )
+
+
+def usable_point(point: "Any") -> bool:
+    """Iteration, loss, learning rate."""
+    return (
+        isinstance(point, list)
+        and len(point) == 3
+        and number_of(point[0]) is not None
+        and point[0] >= 0
+        and (point[1] is None or real_number(point[1]))
+        and real_number(point[2])
+    )
+
+
+def real_number(value: object) -> bool:
+    """Whether it is a number as `real` gives; a whole one within what JSON's readers agree on."""
+    return (type(value) is float and value == value) or number_of(value) is not None
 
 
 # --- Looking: attempts ------------------------------------------------------------------------------------------------
@@ -1525,10 +1596,10 @@ def observe(request: "Json", clock: "Callable[[], float]") -> "Json":
 
 def receipt_of(entry: "Json") -> "Json":
     """A journal entry in the shape of the answer, whatever wrote it."""
-    begun, state = entry.get("begun"), entry.get("state")
+    begun, state = moment_of(entry.get("begun")), entry.get("state")
     return {
         "key": entry["key"],
-        "begun": begun if isinstance(begun, (int, float)) else 0.0,
+        "begun": 0.0 if begun is None else begun,
         "done": state in ("done", "failed"),
         "job_id": text_of(entry.get("job_id")) or None,
         "failed": (text_of(entry.get("message")) or "no message") if state == "failed" else None,

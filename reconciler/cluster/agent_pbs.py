@@ -11,6 +11,7 @@ what was asked, id by id:
 - anything else is *unread*. Such a job stays in the table and says so; it counts as alive.
 """
 
+import contextlib
 import hashlib
 import os
 import pwd
@@ -144,7 +145,7 @@ class Pbs:
     ) -> "Optional[int]":
         """qsub's status, None if it has not answered in time (it is left to finish). Its output goes to files, so
         that it outlives this process; so does its hold on `flight`, which says that it is still running."""
-        with open(out, "wb") as output, open(err, "wb") as errors:
+        with os.fdopen(fresh_file(out), "wb") as output, os.fdopen(fresh_file(err), "wb") as errors:
             child = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -159,6 +160,14 @@ class Pbs:
             return child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
+
+
+def fresh_file(path: str) -> int:
+    """A new file, open for writing; what had the name is gone. Never written into: it could be a link to somebody's
+    file, or a pipe that nobody reads. Who else may read or write it is for the umask, and so for the team, to say."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
 
 def user_name() -> str:

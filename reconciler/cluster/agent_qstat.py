@@ -211,8 +211,10 @@ def usable_record(value: object) -> bool:
         return False
     texts = all(isinstance(value[name], str) for name in blank if isinstance(blank[name], str))
     owned = isinstance(value["key"], str) and value["workspace"] in (None, tag_of(value["workspace"]))
-    numbers = ("substate", "exit", "nodes", "queued", "started", "obit", "modified", "history")
-    return texts and owned and all(value[name] is None or type(value[name]) in (int, float) for name in numbers)
+    short = all(len(text) <= 500 for text in value.values() if isinstance(text, str))
+    counts = all(value[name] is None or number_of(value[name]) is not None for name in ("substate", "exit", "nodes"))
+    times = ("queued", "started", "obit", "modified", "history")
+    return texts and owned and short and counts and all(value[name] == moment_of(value[name]) for name in times)
 
 
 def own_variable(variables: "Json", name: str) -> "Optional[str]":
@@ -235,6 +237,13 @@ def text_of(value: object) -> str:
 
 def number_of(value: object) -> "Optional[int]":
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53 else None
+
+
+def moment_of(value: object) -> "Optional[float]":
+    """Seconds since the epoch; None for what is no such number, as a file may hold that others can write to."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if abs(value) < 1 << 53 else None
 
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

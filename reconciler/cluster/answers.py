@@ -52,10 +52,11 @@ def applied(part: Fields) -> str | None:
 
 def lock(seen: Fields) -> LockSeen | None:
     """Who holds the lock; None also if that could not be read, since it is only told to people."""
-    part = seen.fields("lock")
-    if part.has("unread"):
+    try:
+        part = seen.fields("lock")
+        return None if part.has("unread") else part.optional(lambda name: lock_seen(part.fields(name)), "read")
+    except Malformed:
         return None
-    return part.optional(lambda name: lock_seen(part.fields(name)), "read")
 
 
 def lock_seen(fields: Fields) -> LockSeen:

@@ -86,7 +86,7 @@ class Data:
     @staticmethod
     def measured(whole: str) -> "tuple[str, int]":
         size = os.stat(whole + ".bin").st_size
-        with open(whole + ".idx", "rb") as index:
+        with os.fdopen(os.open(whole + ".idx", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as index:
             head = index.read(INDEX.size)
             if head.startswith(LEGACY):
                 raise BadPair(f"{whole}.idx is in the legacy format (TNTIDX), which the trainer does not map")

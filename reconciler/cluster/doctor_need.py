@@ -11,15 +11,9 @@ from typing import Final
 from reconciler.cluster.render import machine_setup
 from reconciler.cluster.sshconfig import Asked
 from reconciler.domain.catalog import Catalog
-from reconciler.model.manifests import (
-    Architecture,
-    ClusterSpec,
-    ExternalSource,
-    LauncherSpec,
-    ListOnCluster,
-    LocalTransport,
-    SshTransport,
-)
+from reconciler.model.cluster import ClusterSpec, LauncherSpec, LocalTransport, SshTransport
+from reconciler.model.fieldtypes import ListOnCluster
+from reconciler.model.manifests import Architecture, ExternalSource
 from reconciler.planner.desired import Site
 
 BYTES_PER_PARAMETER: Final = 14

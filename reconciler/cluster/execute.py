@@ -121,7 +121,7 @@ def _ask(link: Transport, body: dict[str, Any], *, timeout_s: float, what: str) 
 def _unknown(link: Transport, what: str) -> OutcomeUnknown:
     return OutcomeUnknown(
         f"{link.host} was sent {what}, but its answer was cut off.",
-        "Whatever ran is in the agent's journal. Look before acting again:\n    reconcile status",
+        "Whatever ran is in the agent's journal. Look before acting again, with `reconcile status`.",
     )
 
 

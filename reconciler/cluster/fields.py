@@ -131,7 +131,9 @@ class Fields:
 
 def is_text(value: Any, chars_max: int) -> bool:
     """Whether it is a string within bounds and without halves of surrogate pairs."""
-    return isinstance(value, str) and len(value) <= chars_max and not any("\ud800" <= c <= "\udfff" for c in value)
+    if not isinstance(value, str) or len(value) > chars_max:
+        return False
+    return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def printable(text: str) -> str:

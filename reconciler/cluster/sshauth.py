@@ -126,7 +126,7 @@ def _prompted(
 def _refusal(endpoint: Endpoint, told: Sequence[str]) -> Refused:
     return Refused(
         f"{endpoint.named} does not let us in: {'; '.join(told)}. It is not tried again, since sites lock accounts.",
-        f"Log in by hand first, then run this again:\n    {endpoint.asked.command()} true",
+        f"Log in by hand first, then run this again:\n    {endpoint.command()} true",
     )
 
 

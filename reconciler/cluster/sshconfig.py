@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -76,6 +76,12 @@ class Endpoint:
     known_hosts: tuple[Path, ...]
     host_key_alias: str | None
     connect_timeout_s: float | None
+    config: Path | None = None
+    """The ssh configuration that was read, if not the person's own."""
+
+    def command(self) -> str:
+        """The command that logs in there the same way, for a person to try."""
+        return self.asked.command(*(["-F", str(self.config)] if self.config else []))
 
     @property
     def host_key_name(self) -> str:
@@ -97,7 +103,7 @@ def resolve(asked: Asked, config: Path | None = None) -> Endpoint:
         Unreachable: the name is no host's, or the configuration is broken or asks for what is not supported.
     """
     if shutil.which("ssh"):
-        return parse(told_by_ssh(asked, config), asked)
+        return replace(parse(told_by_ssh(asked, config), asked), config=config)
     _must_be_names(asked)
     import paramiko  # only here: `ssh -G` needs no library
 
@@ -106,11 +112,22 @@ def resolve(asked: Asked, config: Path | None = None) -> Endpoint:
         found = paramiko.SSHConfig.from_path(str(path)).lookup(asked.alias) if path.exists() else {}
     except Exception as error:  # paramiko raises all kinds of things for files it does not understand
         raise Unreachable(f"{path} could not be read without an ssh program: {error}.") from error
-    return parse(_lines(found), asked)
+    return replace(parse(_lines(found), asked), config=config)
 
 
 def parse(text: str, asked: Asked) -> Endpoint:
-    """Read what `ssh -G` prints: a keyword and its value on each line, some keywords several times. Pure."""
+    """Read what `ssh -G` prints: a keyword and its value on each line, some keywords several times. Pure.
+
+    Raises:
+        Unreachable: a value cannot be read, or the configuration asks for what is not supported.
+    """
+    try:
+        return _endpoint(text, asked)
+    except (ValueError, RuntimeError) as error:  # an open quote, a port that is no number, a `~user` there is not
+        raise Unreachable(f"The ssh configuration of {asked.alias} cannot be read: {error}.") from error
+
+
+def _endpoint(text: str, asked: Asked) -> Endpoint:
     values: dict[str, list[str]] = {}
     for line in text.splitlines():
         keyword, _, value = line.strip().partition(" ")

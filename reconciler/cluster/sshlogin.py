@@ -197,7 +197,13 @@ def dial(hostname: str, port: int, timeout_s: float) -> socket.socket:
         given_up.set()
         answer = TimeoutError(f"no answer within {timeout_s:.0f} s")
     if not isinstance(answer, socket.socket):
-        raise Unreachable(f"{hostname} port {port}: {answer}. Nothing was sent.") from answer
+        unknown = isinstance(answer, (socket.gaierror, UnicodeError))
+        raise Unreachable(
+            f"{hostname} port {port}: {answer}. Nothing was sent.",
+            "Correct `host` in the Cluster manifest, or give it a Host with a HostName in your ssh configuration"
+            if unknown
+            else "",
+        ) from answer
     answer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     answer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -255,8 +261,7 @@ def _must_be_known(key: paramiko.PKey, about: Sequence[Entry], endpoint: Endpoin
     if entry is None:
         raise Untrusted(
             f"The host key of {name} is not known: {kind} {shown}. Nothing was sent.",
-            "Compare it with what the site publishes, then log in once and answer yes:\n"
-            f"    {endpoint.asked.command()} true",
+            f"Compare it with what the site publishes, then log in once and answer yes:\n    {endpoint.command()} true",
         )
     if judgement is Judgement.REVOKED:
         raise Untrusted(f"{name} shows a host key that {entry.file}:{entry.line} revokes: {kind} {shown}.")
@@ -264,5 +269,5 @@ def _must_be_known(key: paramiko.PKey, about: Sequence[Entry], endpoint: Endpoin
         f"The host key of {name} has changed: it shows {kind} {shown}, but {entry.file}:{entry.line} has "
         f"{entry.key_type} {knownhosts.fingerprint(entry.key)}. Somebody may be in between. Nothing was sent.",
         "Ask the site whether the key was changed. Only then forget the old one, and log in once:\n"
-        f"    ssh-keygen -R '{name}' -f '{entry.file}'\n    {endpoint.asked.command()} true",
+        f"    ssh-keygen -R '{name}' -f '{entry.file}'\n    {endpoint.command()} true",
     )

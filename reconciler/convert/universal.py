@@ -37,7 +37,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 try:
     import torch
@@ -51,6 +51,8 @@ STATES = ("fp32", "exp_avg", "exp_avg_sq")
 RECEIPT = "receipt.json"
 POINTER = "latest_universal"
 PICKLE_BYTES_MAX = 256 << 20
+VALUES_MAX = 5_000_000
+DEPTH_MAX = 100
 CHUNK_BYTES = 16 << 20
 PROGRESS_BYTES = 16 << 20
 
@@ -125,22 +127,25 @@ class Placeholder:
         return (copyreg.__newobj__, (type(self), *self.args), self.state)  # type: ignore[attr-defined]
 
 
-class KnownClasses(pickle.Unpickler):
+class KnownClasses(pickle._Unpickler):
     """An unpickler that resolves names from a fixed list and imports nothing.
 
-    The classes it hands out are made afresh for each file, so one file cannot alter what the next one meets.
+    The classes it hands out are made afresh for each file, so one file cannot alter what the next one meets. It is the
+    one written in Python, since that in C reserves as much memory as a damaged or hostile memo entry has for a number.
     """
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, data: bytes, where: str, storage: Callable[[torch.dtype, str], torch.Tensor], inert: set[str]):
         super().__init__(io.BytesIO(data))
         self.where, self.storage, self.inert = where, storage, inert | INERT
         self.known: dict[str, Any] = {
-            "__builtin__.frozenset": frozenset,
-            "__builtin__.set": set,
+            "__builtin__.frozenset": lambda items=(): frozenset(map(plain_key, items)),
+            "__builtin__.set": lambda items=(): set(map(plain_key, items)),
             "_codecs.encode": lambda text, encoding: str(text).encode("latin1"),
-            "builtins.frozenset": frozenset,
-            "builtins.set": set,
-            "collections.OrderedDict": OrderedDict,
+            "builtins.frozenset": lambda items=(): frozenset(map(plain_key, items)),
+            "builtins.set": lambda items=(): set(map(plain_key, items)),
+            "collections.OrderedDict": lambda items=(): OrderedDict((plain_key(key), value) for key, value in items),
             "torch.Size": torch.Size,
             "torch._utils._rebuild_parameter": lambda data, requires_grad, hooks: data,
             "torch._utils._rebuild_tensor_v2": lambda *parts: rebuilt(*parts[:4]),
@@ -171,6 +176,56 @@ class KnownClasses(pickle.Unpickler):
         if not isinstance(dtype, torch.dtype):
             raise Refused(f"{self.where}: the pickle names a storage of unknown type; the file is damaged.")
         return self.storage(dtype, pid[2])
+
+
+def plain_key(key: Any) -> Any:
+    """A key as checkpoints have them. Tuples in tuples, each named twice by the next, take for ever to hash."""
+    parts = key if type(key) is tuple else (key,)
+    if not all(isinstance(part, (str, bytes, int, float, type(None), Placeholder, torch.dtype)) for part in parts):
+        raise ValueError("a set or dictionary has a key that no checkpoint has")
+    return key
+
+
+def with_plain_keys(opcode: bytes, keys_of: Callable[[list[Any]], list[Any]]) -> None:
+    """Let an opcode that fills a set or dictionary look at the keys first, which `keys_of` finds on the stack."""
+    original = KnownClasses.dispatch[opcode[0]]
+
+    def load(self: Any) -> None:
+        for key in keys_of(self.stack):
+            plain_key(key)
+        original(self)
+
+    KnownClasses.dispatch[opcode[0]] = load
+
+
+# A checkpoint has no byte arrays, and this one reserves as much memory as a number says.
+del KnownClasses.dispatch[pickle.BYTEARRAY8[0]]
+with_plain_keys(pickle.SETITEM, lambda stack: stack[-2:-1])
+with_plain_keys(pickle.SETITEMS, lambda stack: stack[::2])
+with_plain_keys(pickle.DICT, lambda stack: stack[::2])
+with_plain_keys(pickle.ADDITEMS, lambda stack: stack)
+with_plain_keys(pickle.FROZENSET, lambda stack: stack)
+
+
+def unfolded(content: Any) -> Any:
+    """The content, after walking it as its readers will: a few bytes of pickle can name themselves, or each other so
+    often that no walk ends. ValueError for these."""
+    level, count = [content], 0
+    for _ in range(DEPTH_MAX):
+        held: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                held += value.values()
+            elif isinstance(value, (list, tuple, set, frozenset)):
+                held += value
+            elif isinstance(value, Placeholder):
+                held += [value.args, value.state]
+            if count + len(held) > VALUES_MAX:
+                raise ValueError(f"it unfolds to more than {VALUES_MAX} values")
+        level, count = held, count + len(held)
+        if not level:
+            return content
+    raise ValueError(f"it is nested more than {DEPTH_MAX} deep")
 
 
 def rebuilt(storage: torch.Tensor, offset: int, size: Any, stride: Any) -> torch.Tensor:
@@ -241,7 +296,7 @@ class Archive:
         if data.numel() > PICKLE_BYTES_MAX:
             self._damaged(f"its pickle has {data.numel()} bytes, more than {PICKLE_BYTES_MAX}")
         try:
-            return KnownClasses(bytes(octets(data)), str(self.path), self._storage, self.inert).load()
+            return unfolded(KnownClasses(bytes(octets(data)), str(self.path), self._storage, self.inert).load())
         except Refused:
             raise
         except Exception as problem:  # a hostile or damaged pickle can raise anything

@@ -7,7 +7,7 @@ Look-ups of what is not there raise KeyError. That never happens on a catalog wh
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reconciler.model.manifests import (
     CampaignManifest,
@@ -18,7 +18,7 @@ from reconciler.model.manifests import (
     ModelManifest,
     StageManifest,
 )
-from reconciler.model.problems import Where
+from reconciler.model.problems import Path, Where
 from reconciler.model.source import Document
 
 BASE_SYMBOL = "D0"
@@ -31,6 +31,8 @@ class Object:
 
     manifest: Manifest
     document: Document
+    doubtful: frozenset[Path] = field(default=frozenset())
+    """Where the value is not the writer's, in what is left of a faulty document; empty for a sound one."""
 
     @property
     def file(self) -> str:
@@ -39,7 +41,11 @@ class Object:
 
 
 class Catalog:
-    """Frozen index over objects. Of several objects of one name (a problem), the first counts."""
+    """Frozen index over objects. Of several objects of one name (a problem), the first counts.
+
+    What is left of a faulty document is in it too, so that the rest of it and references to it can be checked; one
+    whose name could not be read is found by no name. On a catalog that is acted on (`Loaded.ok`) there is none.
+    """
 
     def __init__(self, objects: Iterable[Object]) -> None:
         self.objects: tuple[Object, ...] = tuple(objects)
@@ -48,10 +54,10 @@ class Catalog:
         self._datasets: dict[str, DatasetManifest] = {}
         self._models: dict[str, ModelManifest] = {}
         self._stages: dict[str, dict[str, StageManifest]] = {}
-        self._documents: dict[int, Document] = {}
+        self._items = {id(item.manifest): item for item in self.objects}
         for item in self.objects:
-            self._documents[id(item.manifest)] = item.document
-            self._add(item.manifest)
+            if self.is_named(item.manifest):
+                self._add(item.manifest)
 
     def _add(self, manifest: Manifest) -> None:
         name = manifest.metadata.name
@@ -171,4 +177,14 @@ class Catalog:
         `path` holds keys as written in YAML and list indexes; the nearest known parent's place is given where it
         leads to nothing.
         """
-        return self._documents[id(manifest)].where(path, key=key)
+        return self._items[id(manifest)].document.where(path, key=key)
+
+    def doubts(self, manifest: Manifest, *path: str | int) -> bool:
+        """Whether a value, something in it or something around it is not what the writer meant."""
+        doubtful = self._items[id(manifest)].doubtful
+        return any(path[: len(other)] == other or other[: len(path)] == path for other in doubtful)
+
+    def is_named(self, manifest: Manifest) -> bool:
+        """Whether its name could be read, and a stage's campaign, within which the name counts."""
+        of_stage = isinstance(manifest, StageManifest) and self.doubts(manifest, "spec", "campaign")
+        return not of_stage and not self.doubts(manifest, "metadata", "name")

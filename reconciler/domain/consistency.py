@@ -6,10 +6,14 @@ import math
 from collections.abc import Iterable, Iterator
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from typing import Final
 
+from reconciler.domain.budget import usable_seconds
 from reconciler.domain.catalog import Catalog
 from reconciler.model.manifests import (
+    CampaignManifest,
     CampaignSpec,
+    ClusterManifest,
     ExternalSource,
     Leg,
     Manifest,
@@ -18,12 +22,45 @@ from reconciler.model.manifests import (
     StageSource,
     Strategy,
 )
-from reconciler.model.problems import Path, Problem, clip
-from reconciler.model.quantities import Rate, format_tokens, format_walltime
+from reconciler.model.problems import Path, Problem, clip, path_text
+from reconciler.model.quantities import Rate, format_decimal, format_tokens, format_walltime
+
+RATE_MAX: Final = Decimal(1)
+RATE_WARNED: Final = Decimal("0.1")
+"""Ten times the greatest rate that published AdamW runs of transformers use."""
+
+
+def campaign(catalog: Catalog, manifest: CampaignManifest) -> Iterator[Problem]:
+    """Learning rates that a person can have meant."""
+    rates = manifest.spec.learning_rate
+    for name, rate in (("max", rates.max), ("final", rates.final)):
+        yield from _plausible(catalog, manifest, ("spec", "learningRate", name), rate)
+
+
+def _plausible(catalog: Catalog, manifest: Manifest, path: Path, rate: Decimal) -> Iterator[Problem]:
+    if rate <= RATE_WARNED or catalog.doubts(manifest, *path):
+        return
+    where, found = catalog.where(manifest, *path), f"the number {clip(format_decimal(rate), 40)}"
+    if rate > RATE_MAX:
+        turned = rate.scaleb(-2 * rate.adjusted()).normalize()
+        fix = f"Is the minus of an exponent missing? {turned:e} would be a rate." if 1 <= rate.adjusted() <= 7 else None
+        expected = f"at most {RATE_MAX}; a rate of AdamW is usually between 1e-5 and 1e-2"
+        yield Problem("M027", where, path_text(path), found, expected, fix)
+    else:
+        yield Problem("M061", where, path_text(path), found, "usually between 1e-5 and 1e-2")
 
 
 def model(catalog: Catalog, manifest: ModelManifest) -> Iterator[Problem]:
-    """Validation sets are told apart by name."""
+    """Validation sets are told apart by name; attention splits the width evenly over its heads."""
+    shape, at = manifest.spec.architecture, ("spec", "architecture")
+    for name, whole, part, parts in (
+        ("hidden", shape.hidden, "heads", shape.heads),
+        ("heads", shape.heads, "kvHeads", shape.kv_heads),
+    ):
+        if whole % parts and not any(catalog.doubts(manifest, *at, field) for field in (name, part)):
+            detail = f"{name} is not a multiple of {part}"
+            found = f"{name} {whole}, {part} {parts}; {whole % parts} left over"
+            yield Problem("M028", catalog.where(manifest, *at, part), detail, found, f"a number that divides {whole}")
     names = [validation.name for validation in manifest.spec.validation.sets]
     yield from _same_names(catalog, manifest, ("spec", "validation", "sets"), names, "validation sets")
 
@@ -33,48 +70,124 @@ def stage(catalog: Catalog, manifest: StageManifest) -> Iterator[Problem]:
     names = [strategy.name for strategy in manifest.spec.strategies]
     yield from _same_names(catalog, manifest, ("spec", "strategies"), names, "strategies")
     known = manifest.spec.campaign in catalog.campaigns
-    campaign = catalog.campaign(manifest.spec.campaign).spec if known else None
+    of = catalog.campaign(manifest.spec.campaign) if known else None
+    rates = of.spec if of is not None and not catalog.doubts(of, "spec", "learningRate") else None
     for rung, strategy in enumerate(manifest.spec.strategies):
         path: Path = ("spec", "strategies", rung, "legs")
         for number, leg in enumerate(strategy.legs):
             yield from _weights(catalog, manifest, (*path, number, "mixture"), leg)
         yield from _tokens(catalog, manifest, path, strategy)
+        if catalog.doubts(manifest, "spec", "source") or any(
+            catalog.doubts(manifest, *path, number, "lr") for number in range(len(strategy.legs))
+        ):
+            continue  # the rate at which a leg begins follows from all that comes before it
         yield from _warmups(catalog, manifest, path, strategy)
-        if campaign is not None:
-            yield from _rates(catalog, manifest, path, strategy, campaign)
+        for number, leg in enumerate(strategy.legs):
+            for name, rate in (("at", leg.lr.at), ("to", leg.lr.to)):
+                if rate.of is None:
+                    yield from _plausible(catalog, manifest, (*path, number, "lr", name), rate.value)
+        if rates is not None:
+            yield from _rates(catalog, manifest, path, strategy, rates)
 
 
 def on_cluster(catalog: Catalog, campaign: str) -> Iterator[Problem]:
-    """What the campaign's cluster and model allow a stage's jobs."""
-    cluster, spec = catalog.cluster_of(campaign), catalog.model_of(campaign).spec
-    for manifest in catalog.stages(campaign):
-        wanted = manifest.spec.resources
-        scheduler = cluster.spec.scheduler
-        if wanted.queue in (None, scheduler.queue) and wanted.walltime > scheduler.max_walltime:
-            there = catalog.where(cluster, "spec", "scheduler", "maxWalltime")
+    """What the campaign's cluster and model allow a stage's jobs, as far as they and the stages are there."""
+    spec = catalog.campaign(campaign).spec
+    cluster = catalog.cluster(spec.cluster) if spec.cluster in catalog.clusters else None
+    model = catalog.model_of(campaign) if spec.model in catalog.models else None
+    for manifest in (catalog.stage(campaign, name) for name in spec.stages if name in catalog.stage_names(campaign)):
+        if cluster is not None:
+            yield from _walltime(catalog, cluster, manifest)
+            yield from _time_to_train(catalog, cluster, manifest)
+        if model is not None:
+            yield from _steps(catalog, model, manifest)
+        if cluster is not None and model is not None:
+            yield from _batch(catalog, cluster, model, manifest)
+
+
+def _walltime(catalog: Catalog, cluster: ClusterManifest, manifest: StageManifest) -> Iterator[Problem]:
+    wanted, scheduler = manifest.spec.resources, cluster.spec.scheduler
+    unsure = any(catalog.doubts(manifest, "spec", "resources", name) for name in ("walltime", "queue"))
+    if unsure or any(catalog.doubts(cluster, "spec", "scheduler", name) for name in ("queue", "maxWalltime")):
+        return
+    if wanted.queue in (None, scheduler.queue) and wanted.walltime > scheduler.max_walltime:
+        there = catalog.where(cluster, "spec", "scheduler", "maxWalltime")
+        yield Problem(
+            "M054",
+            catalog.where(manifest, "spec", "resources", "walltime"),
+            f"stage {manifest.metadata.name}, queue {scheduler.queue} of {cluster.metadata.name}",
+            format_walltime(math.ceil(wanted.walltime)),
+            f"at most {format_walltime(int(scheduler.max_walltime))}",
+            related=((there, "the queue's limit"),),
+        )
+
+
+def _time_to_train(catalog: Catalog, cluster: ClusterManifest, manifest: StageManifest) -> Iterator[Problem]:
+    """A job that is over before it has trained costs as much as any other."""
+    walltime, startup = manifest.spec.resources.walltime, cluster.spec.launcher.startup
+    if catalog.doubts(manifest, "spec", "resources", "walltime") or catalog.doubts(cluster, "spec", "launcher"):
+        return
+    if usable_seconds(walltime, startup) <= 0:
+        yield Problem(
+            "M065",
+            catalog.where(manifest, "spec", "resources", "walltime"),
+            f"stage {manifest.metadata.name} on {cluster.metadata.name}",
+            format_walltime(math.ceil(walltime)),
+            f"more than {format_walltime(math.ceil(2 * startup))}, twice the start-up of {cluster.metadata.name}",
+            related=((catalog.where(cluster, "spec", "launcher", "startup"), "the start-up"),),
+        )
+
+
+def _batch(
+    catalog: Catalog, cluster: ClusterManifest, model: ModelManifest, manifest: StageManifest
+) -> Iterator[Problem]:
+    wanted, spec = manifest.spec.resources, model.spec
+    unsure = catalog.doubts(manifest, "spec", "resources", "nodes") or catalog.doubts(cluster, "spec", "node", "ranks")
+    if unsure or catalog.doubts(model, "spec", "batch") or catalog.doubts(model, "spec", "parallelism"):
+        return
+    ranks, cut = wanted.nodes * cluster.spec.node.ranks, spec.parallelism.tensor * spec.parallelism.pipeline
+    if ranks % cut or spec.batch.global_ % (spec.batch.micro * (ranks // cut)):
+        yield Problem(
+            "M059",
+            catalog.where(manifest, "spec", "resources", "nodes"),
+            f"stage {manifest.metadata.name}",
+            f"{wanted.nodes} nodes × {cluster.spec.node.ranks} ranks, model cut in {cut}, "
+            f"micro batch {spec.batch.micro}, global batch {spec.batch.global_}",
+            "a global batch that is a multiple of micro batch × data-parallel ranks",
+        )
+
+
+def _steps(catalog: Catalog, model: ModelManifest, manifest: StageManifest) -> Iterator[Problem]:
+    """A stage or leg of fewer tokens than one optimizer step would train nothing."""
+    if catalog.doubts(model, "spec", "batch", "global") or catalog.doubts(model, "spec", "sequenceLength"):
+        return
+    strategies = manifest.spec.strategies
+    legs = [
+        (("spec", "strategies", rung, "legs", number, "tokens"), leg.tokens)
+        for rung, strategy in enumerate(strategies)
+        for number, leg in enumerate(strategy.legs)
+        if leg.tokens is not None
+    ]
+    step = model.spec.tokens_per_iteration
+    budgets: list[tuple[Path, int]] = [(("spec", "tokens"), manifest.spec.tokens), *legs]
+    for path, tokens in budgets:
+        if tokens < step and not catalog.doubts(manifest, *path):
+            batch = f"global batch {model.spec.batch.global_} × sequence length {model.spec.sequence_length}"
             yield Problem(
-                "M054",
-                catalog.where(manifest, "spec", "resources", "walltime"),
-                f"stage {manifest.metadata.name}, queue {scheduler.queue} of {cluster.metadata.name}",
-                format_walltime(math.ceil(wanted.walltime)),
-                f"at most {format_walltime(int(scheduler.max_walltime))}",
-                related=((there, "the queue's limit"),),
-            )
-        ranks, cut = wanted.nodes * cluster.spec.node.ranks, spec.parallelism.tensor * spec.parallelism.pipeline
-        if ranks % cut or spec.batch.global_ % (spec.batch.micro * (ranks // cut)):
-            yield Problem(
-                "M059",
-                catalog.where(manifest, "spec", "resources", "nodes"),
-                f"stage {manifest.metadata.name}",
-                f"{wanted.nodes} nodes × {cluster.spec.node.ranks} ranks, model cut in {cut}, "
-                f"micro batch {spec.batch.micro}, global batch {spec.batch.global_}",
-                "a global batch that is a multiple of micro batch × data-parallel ranks",
+                "M062",
+                catalog.where(manifest, *path),
+                f"{path_text(path)} of stage {manifest.metadata.name}",
+                f"{tokens} tokens",
+                f"at least {step} tokens, one step: {batch}",
+                related=((catalog.where(model, "spec", "batch"), f"the batch of model {model.metadata.name}"),),
             )
 
 
 def _same_names(catalog: Catalog, manifest: Manifest, path: Path, names: Iterable[str], what: str) -> Iterator[Problem]:
     first: dict[str, int] = {}
     for index, name in enumerate(names):
+        if catalog.doubts(manifest, *path, index, "name"):
+            continue
         earlier = first.setdefault(name, index)
         if earlier != index:
             there = catalog.where(manifest, *path, earlier, "name")
@@ -84,6 +197,8 @@ def _same_names(catalog: Catalog, manifest: Manifest, path: Path, names: Iterabl
 
 def _weights(catalog: Catalog, manifest: StageManifest, path: Path, leg: Leg) -> Iterator[Problem]:
     # Fractions: a sum of decimals would be rounded to 28 digits, and 1 + 1e-30 would pass.
+    if catalog.doubts(manifest, *path):
+        return
     total = sum((Fraction(weight) for weight in leg.mixture.values()), Fraction(0))
     if total == 1:
         return
@@ -101,14 +216,17 @@ def _written(value: Fraction) -> str:
 
 
 def _tokens(catalog: Catalog, manifest: StageManifest, path: Path, strategy: Strategy) -> Iterator[Problem]:
+    legs = [(*path, number, "tokens") for number in range(len(strategy.legs))]
+    if any(catalog.doubts(manifest, *at) for at in (("spec", "tokens"), *legs)):
+        return
     budget = manifest.spec.tokens
     declared = [leg.tokens for leg in strategy.legs if leg.tokens is not None]
     undeclared = [number for number, leg in enumerate(strategy.legs) if leg.tokens is None]
     where = catalog.where(manifest, *path, key=True)
     expected = f"{format_tokens(budget)}, the stage's tokens"
     if len(undeclared) > 1:
-        legs = ", ".join(str(number) for number in undeclared)
-        detail = f"strategy {strategy.name}: legs {legs} leave their tokens out"
+        which = ", ".join(str(number) for number in undeclared)
+        detail = f"strategy {strategy.name}: legs {which} leave their tokens out"
         yield Problem("M048", where, detail, expected="at most one leg without tokens")
     elif undeclared and sum(declared) >= budget:
         detail = f"strategy {strategy.name}: nothing is left for leg {undeclared[0]}"

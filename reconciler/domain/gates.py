@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from reconciler.model.manifests import Gates, Limits
+from reconciler.model.gates import Gates, Limits
 from reconciler.model.observed import LogWindow, TrainLog
 from reconciler.model.verdict import GateResult, Level
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 
 from reconciler.domain import references
 from reconciler.domain.catalog import Catalog, Object
+from reconciler.domain.references import Unread
 from reconciler.model import source
-from reconciler.model.problems import Problem, Severity, ordered
+from reconciler.model.fieldtypes import NAME_PATTERN
+from reconciler.model.manifests import KINDS
+from reconciler.model.problems import Problem, Severity, near, ordered
 from reconciler.model.validation import manifest_of
 
 
@@ -18,12 +21,17 @@ class Loaded:
     """What reading manifests comes to."""
 
     catalog: Catalog
-    """Every object that parsed. References hold only when `ok`."""
+    """Every object that parsed, and what is left of those that did not. References hold only when `ok`."""
     problems: tuple[Problem, ...]
     texts: Mapping[str, str]
     """File → its text, for showing lines; a file that was not read is absent."""
     files: tuple[str, ...] = field(default=())
     """Names of all files, read or not."""
+
+    @property
+    def sound(self) -> int:
+        """How many objects there are that nothing is wrong with by themselves."""
+        return sum(not item.doubtful for item in self.catalog.objects)
 
     @property
     def ok(self) -> bool:
@@ -40,8 +48,8 @@ def load(files: Iterable[tuple[str, bytes]], found: Iterable[Problem] = ()) -> L
     names: list[str] = []
     texts: dict[str, str] = {}
     objects: list[Object] = []
-    unparsed: list[str] = []
-    broken: set[str] = set()
+    # A file that could not be opened may have held anything.
+    unread = [Unread(kinds=frozenset(KINDS)) for problem in problems if problem.severity is Severity.ERROR]
     for name, content in files:
         names.append(name)
         read = source.read(name, content)
@@ -49,26 +57,39 @@ def load(files: Iterable[tuple[str, bytes]], found: Iterable[Problem] = ()) -> L
         if read.text is not None:
             texts[name] = read.text
         if read.lost:
-            unparsed.append(read.text or "")
+            unread.append(_lost_in(read.text or ""))
         for document in read.documents:
-            manifest, faults = manifest_of(document)
-            problems += faults
-            if manifest is not None:
-                objects.append(Object(manifest, document))
+            judged = manifest_of(document)
+            problems += judged.problems
+            if judged.manifest is not None:
+                objects.append(Object(judged.manifest, document))
+            elif judged.mended is not None:
+                objects.append(Object(judged.mended.manifest, document, judged.mended.doubtful))
             else:
-                broken |= _names_in(document.data)
+                unread.append(_unread(document.data))
     catalog = Catalog(objects)
-    problems += references.check(catalog, frozenset(broken | _words(unparsed)))
+    unread += [_unread(item.document.data) for item in objects if not catalog.is_named(item.manifest)]
+    problems += references.check(catalog, Unread.all(unread))
     return Loaded(catalog, ordered(problems), texts, tuple(names))
 
 
-def _names_in(data: object) -> set[str]:
-    """The name of an object that could not be read further, so that references to it are not called dangling."""
-    metadata = data.get("metadata") if isinstance(data, dict) else None
+def _unread(data: object) -> Unread:
+    """What a faulty document may have been: the object of its name, or where it has none any object of its kind."""
+    fields = data if isinstance(data, dict) else {}
+    metadata, kind = fields.get("metadata"), fields.get("kind")
     name = metadata.get("name") if isinstance(metadata, dict) else None
-    return {name} if isinstance(name, str) else set()
+    if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name):
+        return Unread(names=frozenset({name}))
+    meant = near(kind, KINDS) if isinstance(kind, str) else None
+    return Unread(kinds=frozenset({meant} if meant else KINDS))
 
 
-def _words(texts: Iterable[str]) -> set[str]:
-    """Every word of a text that is no YAML: one of them may be the name of an object that is in fact there."""
-    return {word for text in texts for word in re.findall(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}", text[:1_000_000])}
+def _lost_in(text: str) -> Unread:
+    """What a document that is no YAML may have been: its words may be names; where it shows none, anything."""
+    kinds = re.findall(r"""^kind:[ \t]*["']?([A-Za-z]{1,20})""", text, re.MULTILINE)
+    named = re.findall(r"\bname:[ \t]*\S", text)
+    if not kinds or not KINDS.keys() >= set(kinds):
+        return Unread(kinds=frozenset(KINDS))
+    if len(named) < len(kinds):
+        return Unread(kinds=frozenset(kinds))
+    return Unread(names=frozenset(re.findall(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}", text[:1_000_000])))

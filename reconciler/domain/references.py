@@ -5,7 +5,8 @@ Faults of order are looked for only in a campaign whose references all hold, so 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 from reconciler.domain import consistency
 from reconciler.domain.catalog import Catalog, Object
@@ -22,17 +23,38 @@ from reconciler.model.manifests import (
 from reconciler.model.problems import Path, Problem, near, one_of, path_text
 
 
-def check(catalog: Catalog, elsewhere: Collection[str] = ()) -> list[Problem]:
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Objects that may be there but could not be read: a reference to one of them is not reported."""
+
+    names: frozenset[str] = frozenset()
+    """Objects of any kind with these names."""
+    kinds: frozenset[str] = frozenset()
+    """Objects of these kinds with any name."""
+
+    @classmethod
+    def all(cls, several: Iterable[Unread]) -> Unread:
+        """All of several."""
+        each = list(several)
+        names, kinds = [one.names for one in each], [one.kinds for one in each]
+        return cls(frozenset().union(*names), frozenset().union(*kinds))
+
+    def may_hold(self, kind: str, name: str) -> bool:
+        """Whether such an object may be among them."""
+        return name in self.names or kind in self.kinds
+
+
+def check(catalog: Catalog, elsewhere: Unread) -> list[Problem]:
     """All problems between the objects of a catalog, and inside objects beyond their shape.
 
-    `elsewhere` holds names that may belong to objects that could not be read; a reference to one of them is not
-    reported, since its object is probably there.
+    Of a faulty document what is left is checked, but nothing that builds on a doubtful value.
     """
     problems = list(_duplicates(catalog))
     for item in catalog.objects:
         match item.manifest:
             case CampaignManifest():
                 problems += _campaign(catalog, item.manifest, elsewhere)
+                problems += consistency.campaign(catalog, item.manifest)
             case StageManifest():
                 problems += _stage(catalog, item.manifest, elsewhere)
                 problems += consistency.stage(catalog, item.manifest)
@@ -41,10 +63,10 @@ def check(catalog: Catalog, elsewhere: Collection[str] = ()) -> list[Problem]:
             case _:
                 pass
     for name in catalog.campaigns:
-        if _holds_together(catalog, name):
+        if _holds_together(catalog, name) and _settled(catalog, name):
             problems += _order(catalog, name)
             problems += _data(catalog, name)
-            problems += consistency.on_cluster(catalog, name)
+        problems += consistency.on_cluster(catalog, name)
     return problems
 
 
@@ -52,6 +74,8 @@ def _duplicates(catalog: Catalog) -> Iterator[Problem]:
     first: dict[tuple[str, str, str], Object] = {}
     for item in catalog.objects:
         manifest = item.manifest
+        if not catalog.is_named(manifest):
+            continue
         campaign = manifest.spec.campaign if isinstance(manifest, StageManifest) else ""
         identity = (manifest.kind, campaign, manifest.metadata.name)
         earlier = first.setdefault(identity, item)
@@ -71,9 +95,9 @@ def _duplicates(catalog: Catalog) -> Iterator[Problem]:
 
 
 def _dangling(
-    catalog: Catalog, of: Manifest, path: Path, kind: str, name: str, known: Collection[str], elsewhere: Collection[str]
+    catalog: Catalog, of: Manifest, path: Path, kind: str, name: str, known: Collection[str], elsewhere: Unread
 ) -> Iterator[Problem]:
-    if name in known or name in elsewhere:
+    if name in known or elsewhere.may_hold(kind, name) or catalog.doubts(of, *path):
         return
     meant = near(name, known)
     expected = f"the name of a {kind}" + (f": {one_of(known)}" if known else ", of which there is none")
@@ -81,7 +105,7 @@ def _dangling(
     yield Problem("M041", catalog.where(of, *path), f"{kind} {name} ({path_text(path)})", name, expected, fix)
 
 
-def _campaign(catalog: Catalog, campaign: CampaignManifest, elsewhere: Collection[str]) -> Iterator[Problem]:
+def _campaign(catalog: Catalog, campaign: CampaignManifest, elsewhere: Unread) -> Iterator[Problem]:
     name, spec = campaign.metadata.name, campaign.spec
     yield from _dangling(catalog, campaign, ("spec", "model"), "Model", spec.model, catalog.models, elsewhere)
     yield from _dangling(catalog, campaign, ("spec", "cluster"), "Cluster", spec.cluster, catalog.clusters, elsewhere)
@@ -90,37 +114,39 @@ def _campaign(catalog: Catalog, campaign: CampaignManifest, elsewhere: Collectio
         path: Path = ("spec", "stages", index)
         if spec.stages.index(stage) < index:
             yield Problem("M042", catalog.where(campaign, *path), f"stage {stage} is listed twice")
-        elif stage not in known and (stray := _strays(catalog, stage)):
-            for manifest in stray:
+        elif stage not in known and not elsewhere.may_hold("Stage", stage) and (others := _others(catalog, stage)):
+            for manifest in others:
                 other = manifest.spec.campaign
                 if other in catalog.campaigns:  # else the stage's own reference is what is wrong
+                    strayed = stage not in _listed(catalog, other)
                     yield Problem(
                         "M042",
                         catalog.where(campaign, *path),
                         f"stage {stage} is listed here but belongs to campaign {other}",
-                        expected=f"campaign: {name} in the stage",
+                        expected=f"campaign: {name} in the stage" if strayed else f"a stage of campaign {name}",
                         related=((catalog.where(manifest, "spec", "campaign"), "the stage names its campaign here"),),
                     )
         else:
             yield from _dangling(catalog, campaign, path, "Stage", stage, known, elsewhere)
 
 
-def _strays(catalog: Catalog, stage: str) -> list[StageManifest]:
-    """Stages of a name that the campaign they name does not list: probably another campaign's, which lists them."""
-    return [
+def _others(catalog: Catalog, stage: str) -> list[StageManifest]:
+    """Stages of a name in other campaigns: those that their campaign does not list, if any, are probably meant."""
+    named = [
         item.manifest
         for item in catalog.objects
         if isinstance(item.manifest, StageManifest)
         and item.manifest.metadata.name == stage
-        and stage not in _listed(catalog, item.manifest.spec.campaign)
+        and catalog.is_named(item.manifest)
     ]
+    return [manifest for manifest in named if stage not in _listed(catalog, manifest.spec.campaign)] or named
 
 
 def _listed(catalog: Catalog, campaign: str) -> tuple[str, ...]:
     return catalog.campaign(campaign).spec.stages if campaign in catalog.campaigns else ()
 
 
-def _stage(catalog: Catalog, stage: StageManifest, elsewhere: Collection[str]) -> Iterator[Problem]:
+def _stage(catalog: Catalog, stage: StageManifest, elsewhere: Unread) -> Iterator[Problem]:
     name, spec = stage.metadata.name, stage.spec
     listed = _listed(catalog, spec.campaign)
     # A campaign that lists a stage which names another campaign has said so already.
@@ -130,7 +156,7 @@ def _stage(catalog: Catalog, stage: StageManifest, elsewhere: Collection[str]) -
     if spec.campaign not in catalog.campaigns:
         path: Path = ("spec", "campaign")
         yield from _dangling(catalog, stage, path, "Campaign", spec.campaign, catalog.campaigns, elsewhere)
-    elif name not in listed and not claimed:
+    elif name not in listed and not claimed and catalog.is_named(stage) and _is_complete(catalog, spec.campaign):
         campaign = catalog.campaign(spec.campaign)
         yield Problem(
             "M042",
@@ -143,7 +169,7 @@ def _stage(catalog: Catalog, stage: StageManifest, elsewhere: Collection[str]) -
     datasets = catalog.dataset_names
     yield from _dangling(catalog, stage, ("spec", "dataset"), "Dataset", spec.dataset, datasets, elsewhere)
     match spec.source:
-        case StageSource(stage=source) if name in listed:
+        case StageSource(stage=source) if name in listed and _is_complete(catalog, spec.campaign):
             path = ("spec", "source", "stage")
             known = {*listed, *catalog.stage_names(spec.campaign)}
             yield from _dangling(catalog, stage, path, "Stage", source, sorted(known), elsewhere)
@@ -155,6 +181,11 @@ def _stage(catalog: Catalog, stage: StageManifest, elsewhere: Collection[str]) -
             pass
 
 
+def _is_complete(catalog: Catalog, campaign: str) -> bool:
+    """Whether all that a campaign lists could be read."""
+    return not catalog.doubts(catalog.campaign(campaign), "spec", "stages")
+
+
 def _holds_together(catalog: Catalog, campaign: str) -> bool:
     """Whether every reference of a campaign and its stages leads somewhere."""
     try:
@@ -162,6 +193,17 @@ def _holds_together(catalog: Catalog, campaign: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def _settled(catalog: Catalog, campaign: str) -> bool:
+    """Whether it is known which data comes when: the order of stages, their datasets, and their symbols."""
+    doubts = catalog.doubts
+    return _is_complete(catalog, campaign) and not any(
+        doubts(stage, "spec", "dataset")
+        or doubts(stage, "spec", "source", "trainedOn")
+        or any(doubts(dataset, "spec", "symbol") for dataset in catalog.brought_by(stage))
+        for stage in catalog.stages(campaign)
+    )
 
 
 # --- order -----------------------------------------------------------------------------------------------------------
@@ -175,12 +217,14 @@ def _order(catalog: Catalog, campaign: str) -> Iterator[Problem]:
         for rung, strategy in enumerate(stage.spec.strategies):
             for number, leg in enumerate(strategy.legs):
                 path: Path = ("spec", "strategies", rung, "legs", number, "mixture")
-                for term in leg.mixture:
+                for term in leg.mixture if not catalog.doubts(stage, *path) else ():
                     yield from _term(catalog, campaign, stage, (*path, term), term, earlier)
 
 
 def _source(catalog: Catalog, stage: StageManifest, index: int, earlier: list[str]) -> Iterator[Problem]:
     source = stage.spec.source
+    if catalog.doubts(stage, "spec", "source", "stage"):
+        return
     expected = f"an earlier stage: {one_of(earlier)}" if earlier else "random or an external checkpoint"
     own, listed = stage.metadata.name, _listed(catalog, stage.spec.campaign)
     # A stage that is not there at all has been told as such.
@@ -245,10 +289,11 @@ def _data(catalog: Catalog, campaign: str) -> Iterator[Problem]:
                 )
     used = {dataset.metadata.name: dataset for s in catalog.stages(campaign) for dataset in catalog.brought_by(s)}
     for dataset in used.values():
-        if cluster not in dataset.spec.lists:
+        if cluster not in dataset.spec.lists and not catalog.doubts(dataset, "spec", "lists"):
             what = f"dataset {dataset.metadata.name} on cluster {cluster} (campaign {campaign})"
             yield _no_list(catalog, dataset, ("spec", "lists"), what, cluster, dataset.spec.lists)
-        if dataset.spec.tokenizer != model.spec.tokenizer:
+        unsure = catalog.doubts(dataset, "spec", "tokenizer") or catalog.doubts(model, "spec", "tokenizer")
+        if dataset.spec.tokenizer != model.spec.tokenizer and not unsure:
             wanted, got = model.spec.tokenizer, dataset.spec.tokenizer
             yield Problem(
                 "M050",
@@ -260,11 +305,11 @@ def _data(catalog: Catalog, campaign: str) -> Iterator[Problem]:
             )
     for index, validation in enumerate(model.spec.validation.sets):
         path: Path = ("spec", "validation", "sets", index)
-        if validation.of not in of_symbol:
+        if validation.of not in of_symbol and not catalog.doubts(model, *path, "of"):
             where = catalog.where(model, *path, "of")
             detail = f"validation set {validation.name} is of a dataset that campaign {campaign} has not"
             yield Problem("M044", where, detail, validation.of, one_of(of_symbol))
-        if cluster not in validation.lists:
+        if cluster not in validation.lists and not catalog.doubts(model, *path, "lists"):
             what = f"validation set {validation.name} on cluster {cluster} (campaign {campaign})"
             yield _no_list(catalog, model, (*path, "lists"), what, cluster, validation.lists)
 

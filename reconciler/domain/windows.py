@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from reconciler.model.manifests import DAYS, SubmitWindow
+from reconciler.model.cluster import SubmitWindow
+from reconciler.model.fieldtypes import DAYS
 
 DAYS_AHEAD = 8
 """Every window begins again within a week; one day more for one that a change of clocks moves."""

@@ -27,8 +27,8 @@ FOREIGN: Final = 0.37
 """The schedule that a source is pretended to store differs from the declared one by this factor, so that a script which
 leans on what the source stores is found out."""
 NEVER_OURS: Final = frozenset(
-    {"ORA001", "ORA002", "ORA003", "ORA004", "ORA005", "ORA006", "ORA008", "ORA026", "ORA030", "ORA050", "ORA051",
-     "ORA053", "ORA054", "ORA055", "ORA061"}
+    {"ORA001", "ORA002", "ORA003", "ORA004", "ORA005", "ORA006", "ORA008", "ORA026", "ORA029", "ORA030", "ORA050",
+     "ORA051", "ORA053", "ORA054", "ORA055", "ORA061"}
 )  # fmt: skip
 """Warnings that a script of a person's may have its reasons for, and a rendered one never."""
 _TAKEN: Final = {

@@ -76,6 +76,12 @@ SPECIAL_TO_SHELL: Final = frozenset("$`\"'\\;&|<>()*?[]{}!")
 """Characters that a second shell acts on: the launcher joins everything into one string for `bash -c`.
 
 A word that begins with ~ or # is read again too."""
+SWITCHES: Final = frozenset(
+    {"finetune", "reset-iteration", "universal-checkpoint", "skip-train", "no-load-rng", "no-load-optim",
+     "no-load-lr-state", "override-opt_param-scheduler", "use-checkpoint-opt_param-scheduler",
+     "lr_constant_plus_cooldown", "exit-signal-handler", "exit-on-missing-checkpoint"}
+)  # fmt: skip
+"""Flags without a value that decide what is loaded or the rate: the word after one is none of theirs."""
 BEFORE_EXTRA: Final = frozenset({"lr", "lr-decay-style", "lr-warmup-fraction", "lr-decay-iters"})
 """Flags that the launcher gives before a person's: the later one counts, so these can be replaced."""
 AFTER_EXTRA: Final = {

@@ -80,13 +80,16 @@ class Forecast:
     settings: Settings
     mode: Mode
     start_iteration: int | None
+    """None too when the counter is loaded and nothing says where it stands."""
     train_iters: int | None
     global_batch_size: int | None
     load: str
     save: str
     data_file_list: str
+    """These three as written where the value is not known; `known` tells."""
     kept: tuple[str, ...]
     resets: tuple[str, ...]
+    """Of `ITEMS`, all that is not kept; both are empty when `undecided` says why neither is known."""
     stops: tuple[str, ...]
     """Where and why training ends, in words."""
     schedule: Schedule | None
@@ -98,6 +101,16 @@ class Forecast:
     loaded: State | None
     """The checkpoint that is found at LOAD; None when weights start from random, or when none was described."""
     findings: tuple[Finding, ...] = field(default=())
+    undecided: str = ""
+    """What is not known, in words, so that what is loaded is not known either; empty if that is known."""
+
+    def known(self, name: str) -> bool:
+        """Whether the path of LOAD, SAVE or DATA_FILE_LIST is known whole."""
+        if name == "DATA_FILE_LIST":
+            return name not in self.settings.unknown
+        # A `?` stands in a folder that the launcher makes up for what is not known of it.
+        made_up = not self.settings.given(name) and not self.settings.given("CKPT_DIR")
+        return not self.settings.hides(name) and not (made_up and "?" in self.settings.save + self.settings.load)
 
     @property
     def failed(self) -> bool:

@@ -30,10 +30,10 @@ def forecast_of(settings: Settings, state: State | None) -> Forecast:
     loaded, missing = _found(settings, state)
     findings += missing
     mode = stopping.mode_of(settings)
-    kept = frozenset() if missing else _taken(settings, loaded)
-    at = loaded.iteration if loaded is not None else tagged_iteration(settings)
-    start = at if "iteration" in kept else 0
-    counted = loaded.samples if loaded is not None else at * (settings.global_batch or 0)
+    undecided = "" if missing else _undecided(settings, state)
+    kept = frozenset() if missing or undecided else _taken(settings, loaded)
+    start = _start(settings, loaded, kept, undecided)
+    counted = loaded.samples if loaded is not None else tagged_iteration(settings) * (settings.global_batch or 0)
     samples = counted if "scheduler" in kept else 0
     schedule: Schedule | None = None
     try:
@@ -41,7 +41,8 @@ def forecast_of(settings: Settings, state: State | None) -> Forecast:
         schedule = stopping.schedule_of(settings, loaded if "scheduler" in kept else None, mode)
     except WouldStop as error:
         findings.append(stop("ORA010", str(error), error.fix))
-    if any(finding.code.startswith("ORA01") for finding in findings):
+    either = "scheduler" in kept and "OVERRIDE_CKPT_OPT_PARAM" in settings.unknown  # the checkpoint's or the script's
+    if either or undecided or any(finding.code.startswith("ORA01") for finding in findings):
         schedule = None
     takes_rate = loaded is not None and "optimizer" in kept
     forecast = Forecast(
@@ -54,13 +55,14 @@ def forecast_of(settings: Settings, state: State | None) -> Forecast:
         save=settings.save,
         data_file_list=settings.data_file_list,
         kept=tuple(item for item in ITEMS if item in kept),
-        resets=tuple(item for item in ITEMS if item not in kept),
+        resets=tuple(item for item in ITEMS if item not in kept and not undecided),
         stops=tuple(_stops(settings, start)),
         schedule=schedule,
         samples=samples,
         first_rate=loaded.lr if takes_rate and loaded is not None else None,
         loaded=loaded,
         findings=tuple(findings),
+        undecided=undecided,
     )
     return forecast
 
@@ -80,6 +82,11 @@ def same_folder(left: str, right: str) -> bool:
     return long.endswith("/" + short)
 
 
+def loads_where_it_saves(settings: Settings) -> bool:
+    """Whether LOAD is SAVE, as paths or as it is written."""
+    return same_folder(settings.load, settings.save) or settings.load in ("$SAVE", "${SAVE}")
+
+
 def _tidy(path: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if parts and re.fullmatch(r"global_step[0-9]+(_universal)?", parts[-1]):
@@ -95,7 +102,7 @@ def _found(settings: Settings, state: State | None) -> tuple[State | None, list[
         return None, [_random(why, f"set LOAD={parent}, and add --load-tag={settings.load.rstrip('/').split('/')[-1]}")]
     if state is None:
         return None, []
-    if state.path and "$" not in settings.load and not same_folder(settings.load, state.path):
+    if state.path and not settings.hides("LOAD") and not same_folder(settings.load, state.path):
         made_up = "" if settings.given("LOAD") else " (LOAD is not set, so the launcher made the name up)"
         why = f"the checkpoint is in {state.path}, but LOAD is {settings.load}{made_up}: no checkpoint is found there"
         return None, [_random(why, f"set LOAD={_tidy(state.path)}")]
@@ -106,13 +113,46 @@ def _random(why: str, fix: str) -> Finding:
     return Finding("ORA020", f"training will start from random weights: {why}, and goes on", fix)
 
 
+def _undecided(settings: Settings, state: State | None) -> str:
+    """Why it is not known what is loaded and what starts afresh; empty if it is.
+
+    A described checkpoint is taken to be what LOAD names. A flag of a first job says that LOAD is no folder of the
+    stage's own, unless both are written alike.
+    """
+    if settings.open_arguments:
+        return f"argument {settings.open_arguments[0][:80]}, which may be any flags"
+    if state is not None:
+        return ""
+    told = settings.has("finetune") or settings.has("reset-iteration") or settings.has("load-tag")
+    if settings.hides("LOAD") and (not told or loads_where_it_saves(settings)):
+        return _as_written("LOAD", settings.load)
+    if settings.given("LOAD") and settings.hides("SAVE") and not told:
+        return f"{_as_written('SAVE', settings.save)}, which may be LOAD, with or without a checkpoint in it"
+    return ""
+
+
+def _as_written(name: str, text: str) -> str:
+    return name if text == f"${name}" else f"{name}={text[:80]}"
+
+
+def _start(settings: Settings, loaded: State | None, kept: frozenset[str], undecided: str) -> int | None:
+    """Where the iteration counter stands; None when it is loaded, or may be, and nothing says where."""
+    if settings.has("finetune") or settings.has("reset-iteration"):
+        return 0
+    if undecided:
+        return None
+    if "iteration" not in kept:
+        return 0
+    return loaded.iteration if loaded is not None else tagged_iteration(settings) or None
+
+
 def _taken(settings: Settings, loaded: State | None) -> frozenset[str]:
     """What is taken from the checkpoint, of `ITEMS`.
 
     Without a description of a checkpoint this is what the flags would do with one, if LOAD is not where it saves.
     """
     elsewhere = not same_folder(settings.load, settings.save)
-    named = "LOAD" in settings.unknown or bool(settings.given("LOAD"))
+    named = settings.hides("LOAD") or bool(settings.given("LOAD"))
     if loaded is None and not (named and (elsewhere or bool(settings.load_tag))):
         return frozenset()
     if settings.has("finetune"):
@@ -126,14 +166,16 @@ def _taken(settings: Settings, loaded: State | None) -> frozenset[str]:
     return frozenset(kept)
 
 
-def _stops(settings: Settings, start: int) -> Iterator[str]:
+def _stops(settings: Settings, start: int | None) -> Iterator[str]:
     if settings.has("skip-train"):
         yield "at once: --skip-train only evaluates"
     every = settings.flags.get("exit-interval", "")
     target = settings.train_iters
     if every.isdigit() and len(every) < 18 and int(every) > 0:
-        end = (start // int(every) + 1) * int(every)
-        if target is None or end < target:
+        end = None if start is None else (start // int(every) + 1) * int(every)
+        if end is None:
+            yield f"at the next multiple of {int(every):,} iterations: --exit-interval={every}"
+        elif target is None or end < target:
             yield f"at iteration {end:,}: --exit-interval={every}"
     if settings.flags.get("exit-duration-in-mins"):
         yield f"after {settings.flags['exit-duration-in-mins']} minutes: --exit-duration-in-mins, counted from import"

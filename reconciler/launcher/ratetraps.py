@@ -8,15 +8,14 @@ from typing import Final
 
 from reconciler.launcher.forecast import Finding, Forecast, Mode, State, stop
 from reconciler.launcher.oracle import same_folder
-from reconciler.launcher.scheduler import WouldStop
+from reconciler.launcher.scheduler import Schedule, WouldStop
 
 JUMP: Final = 0.05
 """A rate that changes by more than this share at a load is a jump."""
 _TOKEN_FLAGS: Final = ("lr-decay-tokens", "lr-warmup-tokens", "lr-constant-tokens", "lr-cooldown-tokens")
-_OFF: Final = ("0", "false", "no", "off", "none", "False", "No", "None")
 
 
-def _resumed(forecast: Forecast, state: State | None) -> tuple[float, float] | None:
+def _resumed(forecast: Forecast) -> tuple[float, float] | None:
     """(rate that the checkpoint was at, rate that the schedule gives there); None when either is not known."""
     schedule, loaded = forecast.schedule, forecast.loaded
     if schedule is None or loaded is None or loaded.lr is None or "scheduler" not in forecast.kept:
@@ -27,21 +26,13 @@ def _resumed(forecast: Forecast, state: State | None) -> tuple[float, float] | N
         return None
 
 
-def _jumps(forecast: Forecast, state: State | None) -> bool:
-    rates = _resumed(forecast, state)
+def _jumps(forecast: Forecast) -> bool:
+    rates = _resumed(forecast)
     return rates is not None and not math.isclose(rates[0], rates[1], rel_tol=JUMP, abs_tol=1e-12)
 
 
 def _halves(forecast: Forecast, state: State | None) -> Iterator[Finding]:
-    settings = forecast.settings
-    value = settings.given("OVERRIDE_CKPT_OPT_PARAM")
-    if value in _OFF:
-        yield Finding(
-            "ORA030",
-            f"OVERRIDE_CKPT_OPT_PARAM={value} is on: any text that is not empty counts, `0` too",
-            "to switch it off, leave OVERRIDE_CKPT_OPT_PARAM unset",
-        )
-    if forecast.mode is Mode.EQUAL and forecast.loaded is None and not settings.has("finetune"):
+    if forecast.mode is Mode.EQUAL and forecast.loaded is None and not forecast.settings.has("finetune"):
         yield Finding(
             "ORA049",
             "OVERRIDE_CKPT_OPT_PARAM is set without --override-opt_param-scheduler: the launcher will stop as soon as "
@@ -92,13 +83,66 @@ def _ignored(forecast: Forecast, state: State | None) -> Iterator[Finding]:
 def _cooldown_without_constant(forecast: Forecast, state: State | None) -> Iterator[Finding]:
     style = forecast.schedule.style if forecast.schedule else forecast.settings.style
     if forecast.settings.has("lr_constant_plus_cooldown") and style != "constant":
-        whose = "the checkpoint's" if style != forecast.settings.style else "LR_DECAY_STYLE"
+        theirs = style != forecast.settings.style
+        whose = "the checkpoint's style is" if theirs else "LR_DECAY_STYLE is"
         yield Finding(
             "ORA032",
-            f"--lr_constant_plus_cooldown does nothing: {whose} style is {style}, and only `constant` cools down",
+            f"--lr_constant_plus_cooldown does nothing: {whose} {style}, and only `constant` cools down",
             "set LR_DECAY_STYLE=constant"
-            + (", OVERRIDE_CKPT_OPT_PARAM=1 and --override-opt_param-scheduler" if whose != "LR_DECAY_STYLE" else ""),
+            + (", OVERRIDE_CKPT_OPT_PARAM=1 and --override-opt_param-scheduler" if theirs else ""),
         )
+
+
+def _cooling(forecast: Forecast) -> bool:
+    """Whether the checkpoint stands in a cooldown: it stores a constant schedule, and its rate is between the two."""
+    loaded = forecast.loaded
+    if loaded is None or loaded.lr is None or loaded.style != "constant" or loaded.samples <= loaded.warmup:
+        return False
+    return loaded.min_lr * (1 + JUMP) < loaded.lr < loaded.max_lr * (1 - JUMP)
+
+
+def _share_from_here(forecast: Forecast, high: float, low: float, ends: float) -> str:
+    """The fraction, as text, of a cooldown from `high` to `low` at iteration `ends` that is at the checkpoint's rate
+    where it is loaded; empty when there is none."""
+    here = forecast.samples / (forecast.global_batch_size or 1)
+    rate = forecast.loaded.lr if forecast.loaded is not None and _cooling(forecast) else None
+    fallen = 0.0 if rate is None or high <= low else min(1.0, max(0.0, (high - rate) / (high - low)))
+    # The rate has fallen by the root of the part that is over, and the rest of the cooldown is what is left to `ends`.
+    left, over = 1 - here / ends, fallen**2
+    return f"{left / (1 - over):.12g}" if 0 < left < 1 - over else ""
+
+
+def _last(forecast: Forecast) -> int | None:
+    """Samples that the schedule will have counted at the target."""
+    batch, start, target = forecast.global_batch_size, forecast.start_iteration, forecast.train_iters
+    if not batch or start is None or target is None:
+        return None
+    return forecast.samples + (target - start) * batch
+
+
+def _too_short(forecast: Forecast) -> bool:
+    """Whether the decay ends while training goes on."""
+    schedule, last = forecast.schedule, _last(forecast)
+    if schedule is None or last is None:
+        return False
+    return forecast.samples < schedule.ends() < last - (forecast.global_batch_size or 0)
+
+
+def _right_share(forecast: Forecast, schedule: Schedule) -> str:
+    """What to give instead of an inverted fraction; with the length that the run has, if the schedule is too short."""
+    batch, here = forecast.global_batch_size or 1, forecast.samples / (forecast.global_batch_size or 1)
+    ends, length, rate = schedule.end / batch, "", ""
+    if _too_short(forecast):
+        ends = float(math.ceil((_last(forecast) or 0) / batch))
+        length = f"LR_DECAY_ITERS={ends:.0f} "
+    loaded = forecast.loaded
+    if loaded is not None and loaded.lr is not None and not _cooling(forecast):
+        rate = "" if math.isclose(loaded.lr, schedule.max_lr, rel_tol=JUMP) else f"LR={loaded.lr:g} "
+    share = _share_from_here(forecast, schedule.max_lr, schedule.min_lr, ends)
+    if not share:
+        return "give the flags of the cooldown, and its length, as the job that began it"
+    does = "goes on with the cooldown that the checkpoint is in, from" if _cooling(forecast) else "cools down from"
+    return f"{rate}{length}--lr_constant_plus_cooldown_frac={share} {does} {here:,.0f} to {ends:,.0f}"
 
 
 def _inverted(forecast: Forecast, state: State | None) -> Iterator[Finding]:
@@ -115,20 +159,21 @@ def _inverted(forecast: Forecast, state: State | None) -> Iterator[Finding]:
         f"constant part's; the cooldown covers the last {share:.1%} and begins at iteration {begins:,.0f} of "
         f"{ends:,.0f}"
     )
-    rates = _resumed(forecast, state)
-    if forecast.samples and rates is not None and _jumps(forecast, state) and forecast.samples < schedule.end:
-        if here > begins and rates[1] < rates[0]:
+    rates = _resumed(forecast)
+    if forecast.samples and rates is not None and _jumps(forecast) and forecast.samples < schedule.end:
+        # Not for a rate that is lower because LR is, with a cooldown that has hardly begun: that is another trap.
+        if here > begins and rates[1] < min(rates[0], schedule.max_lr * (1 - JUMP)):
             yield Finding(
                 "ORA040",
                 f"{says}; at iteration {here:,.0f}, where it is resumed, the rate drops at once from {rates[0]:g} to "
                 f"{rates[1]:.4g}",
-                f"--lr_constant_plus_cooldown_frac={1 - here / ends:.12g} cools down from {here:,.0f} to {ends:,.0f}",
+                _right_share(forecast, schedule),
             )
     elif rates is None and forecast.samples and begins < here < ends and not same_folder(forecast.load, forecast.save):
         yield Finding(
             "ORA040",
             f"{says}, so a checkpoint at iteration {here:,.0f} is resumed at {schedule.rate(forecast.samples):.4g}",
-            f"--lr_constant_plus_cooldown_frac={1 - here / ends:.12g} cools down from {here:,.0f} to {ends:,.0f}",
+            _right_share(forecast, schedule),
         )
     elif rates is None and share >= 0.5:
         yield Finding(
@@ -145,10 +190,11 @@ def _over_already(forecast: Forecast, state: State | None) -> Iterator[Finding]:
         here, ends = forecast.samples / batch, schedule.ends() / batch
         whole = math.ceil(here) + target - (forecast.start_iteration or 0)
         share = f" --lr_constant_plus_cooldown_frac={1 - here / whole:.12g}" if schedule.cooldown is not None else ""
+        reset = ", which --reset-iteration does not reset" if forecast.settings.has("reset-iteration") else ""
         yield Finding(
             "ORA046",
             f"the schedule is over before training starts: it ends at iteration {ends:,.0f} and the checkpoint's "
-            f"schedule stands at {here:,.0f}, which --reset-iteration does not reset; the rate is "
+            f"schedule stands at {here:,.0f}{reset}; the rate is "
             f"{schedule.rate(forecast.samples + batch):g} all the time",
             f"set LR_DECAY_ITERS={whole}{share}; LR_DECAY_ITERS counts from the schedule's beginning"
             + ("" if forecast.mode is Mode.OVERRIDE else ", and needs OVERRIDE_CKPT_OPT_PARAM=1 with "
@@ -158,11 +204,12 @@ def _over_already(forecast: Forecast, state: State | None) -> Iterator[Finding]:
 
 def _jump(forecast: Forecast, state: State | None) -> Iterator[Finding]:
     schedule, batch = forecast.schedule, forecast.global_batch_size
-    rates = _resumed(forecast, state)
-    if schedule is None or not batch or rates is None or not _jumps(forecast, state):
+    rates = _resumed(forecast)
+    if schedule is None or not batch or rates is None or not _jumps(forecast):
         return
     before, after = rates
     here, ends = forecast.samples / batch, schedule.decay / batch
+    jumps = f"the rate jumps at the load from {before:g} to {after:.4g}"
     if forecast.samples < schedule.warmup:
         yield Finding(
             "ORA043",
@@ -171,21 +218,53 @@ def _jump(forecast: Forecast, state: State | None) -> Iterator[Finding]:
             f"{schedule.max_lr:g}",
             "set LR_WARMUP_FRAC=0",
         )
-    elif forecast.samples >= schedule.ends() or (schedule.cooldown is not None and after < before):
-        return  # told by the rules above
+    elif any(_inverted(forecast, state)) or any(_over_already(forecast, state)):
+        return  # those rules told it
+    elif _cooling(forecast) and schedule.style == "constant" and schedule.cooldown is None:
+        yield _forgotten(forecast, schedule, jumps)
+    elif same_folder(forecast.load, forecast.save):
+        yield Finding(
+            "ORA041",
+            f"{jumps}, in the middle of a stage: LOAD is SAVE",
+            "give every job of a stage the variables and flags of the schedule that its first job had",
+        )
     elif schedule.style == "cosine" and forecast.mode is Mode.OVERRIDE:
         yield Finding(
             "ORA041",
-            f"the rate jumps at the load from {before:g} to {after:.4g}: a cosine is computed over the whole schedule "
-            f"of {ends:,.0f} iterations, and {here:,.0f} of them are over",
-            f"LR_DECAY_ITERS={ends:.0f} LR_WARMUP_FRAC={here / ends:.12g} lets it begin at {schedule.max_lr:g} there",
+            f"{jumps}: a cosine is computed over the whole schedule of {ends:,.0f} iterations, and {here:,.0f} of them "
+            "are over",
+            _cosine_from_here(forecast, schedule),
         )
     else:
-        yield Finding(
-            "ORA041",
-            f"the rate jumps at the load from {before:g} to {after:.4g}",
-            f"set LR={before:g}, or declare the change",
-        )
+        yield Finding("ORA041", jumps, f"set LR={before:g}, or declare the change")
+
+
+def _cosine_from_here(forecast: Forecast, schedule: Schedule) -> str:
+    """A warm-up that "ends" where the checkpoint stands; with the run's length, if the schedule is too short for it."""
+    batch = forecast.global_batch_size or 1
+    ends = math.ceil(((_last(forecast) or 0) if _too_short(forecast) else schedule.decay) / batch)
+    share = forecast.samples / batch / ends
+    return f"LR_DECAY_ITERS={ends} LR_WARMUP_FRAC={share:.12g} lets it begin at {schedule.max_lr:g} there"
+
+
+def _forgotten(forecast: Forecast, schedule: Schedule, jumps: str) -> Finding:
+    """A checkpoint in a cooldown, loaded without the cooldown's flags."""
+    loaded, batch = forecast.loaded, forecast.global_batch_size or 1
+    assert loaded is not None  # noqa: S101
+    low = f"--min-lr={loaded.min_lr:g} " if forecast.mode is Mode.OVERRIDE else ""
+    share = _share_from_here(forecast, loaded.max_lr, loaded.min_lr, schedule.end / batch)
+    worked_out = (
+        f" (with the end at iteration {schedule.end / batch:,.0f}, as here, --lr_constant_plus_cooldown_frac={share} "
+        f"goes on from {loaded.lr:g})"
+    )
+    elsewhere = "" if same_folder(forecast.load, forecast.save) else f"; for a new stage, set LR={loaded.lr:g}"
+    return Finding(
+        "ORA041",
+        f"{jumps}: the checkpoint is in a cooldown from {loaded.max_lr:g}, whose flags are not stored in it and not "
+        "given here, so the cooldown ends",
+        f"repeat on every job {low}--lr_constant_plus_cooldown --lr_constant_plus_cooldown_frac and the length as the "
+        f"first job has them{worked_out if share else ''}{elsewhere}",
+    )
 
 
 def _rewarm(forecast: Forecast, state: State | None) -> Iterator[Finding]:
@@ -204,11 +283,9 @@ def _rewarm(forecast: Forecast, state: State | None) -> Iterator[Finding]:
 
 
 def _lengths(forecast: Forecast, state: State | None) -> Iterator[Finding]:
-    schedule, batch = forecast.schedule, forecast.global_batch_size
-    start, target = forecast.start_iteration, forecast.train_iters
-    if schedule is None or not batch or start is None or target is None or target <= start:
+    schedule, batch, last = forecast.schedule, forecast.global_batch_size, _last(forecast)
+    if schedule is None or not batch or last is None or last <= forecast.samples:
         return
-    last = forecast.samples + (target - start) * batch
     if schedule.warmup > last:
         yield Finding(
             "ORA044",
@@ -216,16 +293,30 @@ def _lengths(forecast: Forecast, state: State | None) -> Iterator[Finding]:
             f"and training at {last / batch:,.0f}; the rate never reaches {schedule.max_lr:g}",
             "set a smaller LR_WARMUP_FRAC (a share of LR_DECAY_ITERS, or of TRAIN_ITERS)",
         )
-    if forecast.samples < schedule.ends() < last - batch:
-        over = (last - schedule.ends()) / batch
+    if _too_short(forecast):
+        over, whole = (last - schedule.ends()) / batch, math.ceil(last / batch)
         yield Finding(
             "ORA045",
             f"the decay ends before the target: the rate stays at {schedule.min_lr:g} for the last {over:,.0f} of "
-            f"{target - start:,} iterations",
-            f"set LR_DECAY_ITERS={math.ceil(last / batch)}"
-            + ("" if forecast.mode is Mode.OVERRIDE or "scheduler" not in forecast.kept
-               else " with OVERRIDE_CKPT_OPT_PARAM=1 and --override-opt_param-scheduler"),
-        )  # fmt: skip
+            f"{(last - forecast.samples) / batch:,.0f} iterations",
+            _longer(forecast, schedule, whole, inverted=any(_inverted(forecast, state))),
+        )
+
+
+def _longer(forecast: Forecast, schedule: Schedule, whole: int, *, inverted: bool) -> str:
+    """How to stretch a decay to iteration `whole` of the schedule. A cooldown keeps its beginning."""
+    if inverted:
+        return _right_share(forecast, schedule)
+    if schedule.cooldown is not None and schedule.style == "constant":
+        begins = schedule.begins_to_fall() / (forecast.global_batch_size or 1)
+        share = _share_from_here(forecast, schedule.max_lr, schedule.min_lr, whole) if _cooling(forecast) else ""
+        share = share or f"{1 - begins / whole:.12g}"
+        return f"set LR_DECAY_ITERS={whole} and --lr_constant_plus_cooldown_frac={share}, which is a share of it"
+    if schedule.style == "cosine" and forecast.mode is Mode.OVERRIDE and _jumps(forecast):
+        return _cosine_from_here(forecast, schedule)
+    own = forecast.mode is Mode.OVERRIDE or "scheduler" not in forecast.kept
+    more = "" if own else " with OVERRIDE_CKPT_OPT_PARAM=1 and --override-opt_param-scheduler"
+    return f"set LR_DECAY_ITERS={whole}{more}"
 
 
 def _kinds(forecast: Forecast, state: State | None) -> Iterator[Finding]:
@@ -250,10 +341,9 @@ def _kinds(forecast: Forecast, state: State | None) -> Iterator[Finding]:
 
 def _on_the_way(forecast: Forecast, state: State | None) -> Iterator[Finding]:
     """Errors of the infinite styles come in the middle of a run."""
-    schedule, batch = forecast.schedule, forecast.global_batch_size
-    if schedule is None or not batch or forecast.train_iters is None or forecast.start_iteration is None:
+    schedule, last = forecast.schedule, _last(forecast)
+    if schedule is None or last is None:
         return
-    last = forecast.samples + (forecast.train_iters - forecast.start_iteration) * batch
     for samples in (forecast.samples, int(schedule.warmup) + 1, last):
         try:
             schedule.rate(max(forecast.samples, samples) if samples <= last else last)

@@ -27,7 +27,7 @@ class NoCall(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What was read: every call in order (at least one), and what the directives ask of PBS."""
+    """What was read: every call in order (at least one), and what is asked of PBS for the first one's job."""
 
     calls: tuple[Call, ...]
     nodes: int | None
@@ -55,7 +55,9 @@ def read_script(text: str) -> Script:
             "no call of the launcher was found: a line such as `LR=2e-4 TRAIN_ITERS=1000 bash train_alcf.sh` "
             "(or train_aGPT_*.sh)"
         )
-    nodes, filesystems, walltime_s = _directives(text)
+    submitted = walker.calls[0].submitted
+    asked = text if submitted is None else "\n".join(f"#PBS -l {resources}" for resources in submitted)
+    nodes, filesystems, walltime_s = _directives(asked)
     return Script(tuple(walker.calls), nodes, filesystems, walltime_s, tuple(walker.sources), windows="\r\n" in text)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from reconciler.launcher.callwords import SHELLS, WRAPPERS, Call, launcher_in, unwrapped
+from reconciler.launcher.callwords import SHELLS, WRAPPERS, Call, Submission, launcher_in, submission, unwrapped
 from reconciler.launcher.expansion import Unknown, Value, Variables, after_loop, joined, merged
 from reconciler.launcher.scriptsteps import Command, Edge, Function, Sets, Step, assigned_in, steps_of
 from reconciler.launcher.shelltext import ASSIGNMENT, Unreadable, Word, assignment, tokens
@@ -180,16 +180,7 @@ class Walker:
     def _run(self, words: list[Word], assigned: list[tuple[str, Value]], line: int) -> None:
         name = words[0].bare
         if name in WRAPPERS:
-            inner = unwrapped(words, self._state.value)
-            assigned += [(variable, self._state.value(value)) for variable, value in inner.assigned]
-            words = inner.words
-            if inner.clears:
-                outer, self._state = self._state, self._copied()
-                self._state.exported.clear()
-                self._state.perhaps.clear()
-                self._run(words, assigned, line)
-                self._state = outer
-                return
+            words = self._unwrapped(words, assigned, line)
             if not words:
                 return
         launcher = launcher_in(words, self._state.value)
@@ -198,6 +189,10 @@ class Walker:
             self._state.alive = self._state.alive and name != "exec"
         elif words[0].raw in SHELLS:
             self._child(words, assigned, line)
+        elif name == "qsub":
+            job = submission(words, self._state.value)
+            if job is not None:
+                self._called(job.launcher, job.words, assigned, line, job)
         elif name in _DECLARING:
             self._declare(name, words[1:], line)
         elif name in ("source", ".", "eval"):
@@ -206,6 +201,19 @@ class Walker:
             self._call_function(name, words[1:], assigned, line)
         else:
             self._builtin(name, words[1:], line)
+
+    def _unwrapped(self, words: list[Word], assigned: list[tuple[str, Value]], line: int) -> list[Word]:
+        """The command behind a wrapper, with what `env` sets in `assigned`; nothing if it is run already."""
+        inner = unwrapped(words, self._state.value)
+        assigned += [(variable, self._state.value(value)) for variable, value in inner.assigned]
+        if not inner.clears or not inner.words:
+            return inner.words
+        outer, self._state = self._state, self._copied()
+        self._state.exported.clear()
+        self._state.perhaps.clear()
+        self._run(inner.words, assigned, line)
+        self._state = outer
+        return []
 
     def _read_in(self, words: Sequence[Word]) -> None:
         what = " ".join(word.raw for word in words)[:80]
@@ -353,13 +361,23 @@ class Walker:
             return quoted[1], text[quoted.end() :]
         return (text, None) if ASSIGNMENT.fullmatch(f"{text}=") else ("", None)
 
-    def _called(self, launcher: str, words: Sequence[Word], assigned: Sequence[tuple[str, Value]], line: int) -> None:
+    def _called(
+        self,
+        launcher: str,
+        words: Sequence[Word],
+        assigned: Sequence[tuple[str, Value]],
+        line: int,
+        job: Submission | None = None,
+    ) -> None:
         state = self._state
         seen = {n: value for n, value in state.values.items() if n in state.exported and n not in state.arrays}
         for name in state.perhaps & set(state.values):
             line_of = state.lines.get(name, 0)
             seen[name] = Unknown(f"${name}", f"line {line_of} exports it only under a condition", line_of)
         seen |= dict(assigned)
+        if job is not None:
+            seen = job.environment(seen)
+        lines = state.lines | {name: line for name, _ in assigned}
         self.calls.append(
             Call(
                 launcher,
@@ -367,9 +385,10 @@ class Walker:
                 {name: value for name, value in seen.items() if isinstance(value, str)},
                 {name: value for name, value in seen.items() if isinstance(value, Unknown)},
                 tuple(state.fields(words)),
-                {name: at for name, at in state.lines.items() if name in state.values and name not in seen},
+                {n: at for n, at in lines.items() if n in {*state.values, *dict(assigned)} and n not in seen},
                 any(branch.loop for branch in self._branches),
                 {n: what for n, (at, what) in self._unsure.items() if n in seen and state.lines.get(n) == at},
+                job.resources if job is not None else None,
             )
         )
 

@@ -15,7 +15,7 @@ from typing import Final
 from reconciler.launcher.arithmetic import NotArithmetic, evaluate
 from reconciler.launcher.callwords import Call
 from reconciler.launcher.expansion import Unknown, Value
-from reconciler.launcher.flags import BEFORE_EXTRA
+from reconciler.launcher.flags import BEFORE_EXTRA, SWITCHES
 from reconciler.launcher.scriptreader import Script
 
 DEFAULT_TRAIN_TOKENS: Final = 4_673_780_159_710
@@ -37,6 +37,9 @@ class Architecture:
     seq: int | None = None
     layers: int | None = None
     hidden: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    ffn_hidden: int | None = None
 
 
 ARCHITECTURES: Final = (
@@ -48,7 +51,7 @@ ARCHITECTURES: Final = (
     Architecture(
         "AuroraGPT-2B",
         ("2B", "AuroraGPT-2B", "AuroraGPT_2B", "Aurora-GPT-2B", "AuroraGPT2B", "Aurora_GPT_2B", "aurora-gpt-2b",
-         "aurora_gpt_2b"), 8192, 12, 2048,
+         "aurora_gpt_2b"), 8192, 12, 2048, 16, 4, 11008,
     ),
     Architecture(
         "AuroraGPT-7B",
@@ -92,6 +95,8 @@ class Settings:
     """(variable or flag, what is wrong with it): each would end the job with an error."""
     unknown: tuple[str, ...] = field(default=())
     """Names of settings whose value is not known."""
+    open_arguments: tuple[str, ...] = field(default=())
+    """Arguments as written that are not known, and may be any flags."""
 
     def has(self, flag: str) -> bool:
         """Whether a person gave `--flag`."""
@@ -101,27 +106,43 @@ class Settings:
         """A variable's text; empty when it is unset, as the launcher does not tell the two apart."""
         return self.environment.get(name, "")
 
+    def hides(self, name: str) -> bool:
+        """Whether the folder of LOAD or SAVE is named by a variable whose value is not known."""
+        return name in self.unknown or (not self.given(name) and "CKPT_DIR" in self.unknown)
+
 
 def settings_of(script: Script, call: Call, *, nodes: int | None = None, ranks_per_node: int | None = None) -> Settings:
     """The settings of `call`. `nodes` and `ranks_per_node` win over what the script says."""
     return _Resolver(script, call, nodes, ranks_per_node).settings()
 
 
-def flags_of(words: Sequence[Value]) -> tuple[dict[str, str], list[str], frozenset[str]]:
-    """Name → last value of the flags, the words that belong to none, and the flags whose value is not known.
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The arguments of a call, taken apart."""
 
-    Words are split again at blanks first, as the launcher's second shell does.
-    """
+    values: Mapping[str, str]
+    """Name → last value, as written if it is not known; empty for a switch."""
+    loose: tuple[str, ...]
+    """Words that belong to no flag."""
+    hidden: frozenset[str]
+    """Flags whose value is not known."""
+    open: tuple[str, ...]
+    """Words as written that are not known, and may be any flags."""
+
+
+def flags_of(words: Sequence[Value]) -> Flags:
+    """The flags among `words`, which are split again at blanks first, as the launcher's second shell does."""
     found: dict[str, str] = {}
     loose: list[str] = []
+    unsure: list[str] = []
     hidden: set[str] = set()
     name = ""
     for word in (part for whole in words for part in (whole.split() if isinstance(whole, str) else [whole])):
         text = word.raw if isinstance(word, Unknown) else word
-        if text.startswith("--"):
+        if text.startswith("--") and not (isinstance(word, Unknown) and "=" not in text):
             name, equals, value = text[2:].partition("=")
             found[name] = value
-            of, name = name, "" if equals else name
+            of, name = name, "" if equals or name in SWITCHES else name
         elif name:
             found[name] = text
             of, name = name, ""
@@ -129,12 +150,13 @@ def flags_of(words: Sequence[Value]) -> tuple[dict[str, str], list[str], frozens
             loose.append(text)
             continue
         else:
+            unsure.append(text)
             continue
         if isinstance(word, Unknown):
             hidden.add(of)
         else:
             hidden.discard(of)
-    return found, loose, frozenset(hidden)
+    return Flags(found, tuple(loose), frozenset(hidden), tuple(unsure))
 
 
 class _Resolver:
@@ -142,9 +164,10 @@ class _Resolver:
         self.script = script
         self.env = dict(call.environment)
         self.hidden = call.unknown
-        self.flags, _, self.hidden_flags = flags_of(call.words)
+        given = flags_of(call.words)
+        self.flags, self.hidden_flags, self.open = given.values, given.hidden, given.open
         self.notes: list[tuple[str, str]] = []
-        self.unknown = [f"--{flag}" for flag in sorted(self.hidden_flags)]
+        self.unknown = [*sorted(self.hidden), *(f"--{flag}" for flag in sorted(self.hidden_flags))]
         self.machine, self.assumed = _machine(script, call)
         self.nodes = nodes if nodes is not None else script.nodes
         per_host = self.integer("NGPU_PER_HOST", None)
@@ -189,20 +212,19 @@ class _Resolver:
             environment=self.env,
             flags=self.flags,
             notes=tuple(dict.fromkeys(self.notes)),
-            unknown=tuple(dict.fromkeys(self.unknown)),
+            unknown=tuple(self.unknown),
+            open_arguments=self.open,
         )
 
     def text(self, name: str) -> str:
         """A path or word as given; as written in the script if its value is not known."""
         if name in self.hidden:
-            self.unknown.append(name)
             return self.hidden[name].raw
         return self.env.get(name, "")
 
     def integer(self, name: str, default: int | None) -> int | None:
         """A whole number as bash's arithmetic reads it; None if not known."""
         if name in self.hidden:
-            self.unknown.append(name)
             return None
         text = self.env.get(name, "")
         if not text:
@@ -259,7 +281,6 @@ class _Resolver:
         if self.flags.get(flag):
             return self.flags[flag]
         if variable in self.hidden:
-            self.unknown.append(variable)
             return None
         return self.env.get(variable) or default
 
@@ -300,7 +321,7 @@ class _Resolver:
             return "?" if value is None else str(value)
 
         def of(name: str, default: str) -> str:
-            return self.env.get(name) or default
+            return "?" if name in self.hidden else self.env.get(name) or default
 
         layers = arch.layers if arch.layers is not None else self.integer("NLAYERS", self.integer("NUM_LAYERS", 32))
         hidden = arch.hidden if arch.hidden is not None else self.integer("HIDDEN", 4096)

@@ -15,7 +15,7 @@ def mode_of(settings: Settings) -> Mode:
     override = settings.has("override-opt_param-scheduler")
     use_checkpoint = not settings.given("OVERRIDE_CKPT_OPT_PARAM") or settings.has("use-checkpoint-opt_param-scheduler")
     if "OVERRIDE_CKPT_OPT_PARAM" in settings.unknown:
-        use_checkpoint = False
+        use_checkpoint = not override  # whichever does not stop the job
     if override:
         return Mode.CLASH if use_checkpoint else Mode.OVERRIDE
     return Mode.CHECKPOINT if use_checkpoint else Mode.EQUAL

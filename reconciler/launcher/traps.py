@@ -13,10 +13,11 @@ from typing import Final
 from reconciler.launcher.callwords import Call
 from reconciler.launcher.flags import AFTER_EXTRA, FLAGS, READ_BY_NOTHING, SPECIAL_TO_SHELL
 from reconciler.launcher.forecast import Finding, Forecast, Mode, State, stop
-from reconciler.launcher.oracle import foretell, same_folder, tagged_iteration
+from reconciler.launcher.oracle import foretell, loads_where_it_saves, same_folder, tagged_iteration
 from reconciler.launcher.ratetraps import RATE_RULES
 from reconciler.launcher.scriptreader import Script
-from reconciler.launcher.settings import ARCHITECTURES, Settings, flags_of
+from reconciler.launcher.settings import Settings, flags_of
+from reconciler.launcher.valuetraps import VALUE_RULES
 from reconciler.model.problems import Severity
 
 DOES_NOTHING: Final = {
@@ -57,6 +58,7 @@ def judge(
     forecast = foretell(script, state, nodes=nodes, ranks_per_node=ranks_per_node)
     subject = Subject(script, script.calls[0], forecast, state)
     found = [*forecast.findings, *(finding for rule in RULES for finding in rule(subject))]
+    found += [finding for of_values in VALUE_RULES for finding in of_values(forecast.settings)]
     if not forecast.settings.has("skip-train"):
         found += [finding for rule in RATE_RULES for finding in rule(forecast, state)]
     ordered = sorted(dict.fromkeys(found), key=lambda f: (f.severity is not Severity.ERROR, f.code))
@@ -72,7 +74,8 @@ def _not_read(subject: Subject) -> Iterator[Finding]:
             where = "" if unknown.why.startswith("line ") else f" (line {unknown.line})"
             yield Finding("ORA001", f"{name}{shown} is not known: {unknown.why}{where}", "write it out")
     for unknown in call.unknown_arguments:
-        yield Finding("ORA001", f"argument {unknown.raw[:80]} is not known: {unknown.why}", "write it out")
+        each = ", or check each way by itself" if unknown.raw in subject.settings.open_arguments else ""
+        yield Finding("ORA001", f"argument {unknown.raw[:80]} is not known: {unknown.why}", f"write it out{each}")
 
 
 def _not_judged(subject: Subject) -> Iterator[Finding]:
@@ -97,6 +100,13 @@ def _not_judged(subject: Subject) -> Iterator[Finding]:
             f"{call.unsure[unsure[0]]} is read in after {', '.join(unsure)} and may set them anew; it is not read here",
             "read other files in first, and make settings after them",
         )
+    if call.submitted is not None and call.launcher == "train_alcf.sh":
+        yield Finding(
+            "ORA029",
+            "train_alcf.sh is submitted itself: it does not change to the folder of the submission, so it looks for "
+            "ALCF/helpers.sh in the home folder",
+            'submit a script of your own: cd "${PBS_O_WORKDIR}", then the settings, then `bash train_alcf.sh`',
+        )
     if call.launcher != "train_alcf.sh":
         yield Finding(
             "ORA002",
@@ -106,12 +116,16 @@ def _not_judged(subject: Subject) -> Iterator[Finding]:
 
 
 def _not_seen(subject: Subject) -> Iterator[Finding]:
+    submitted = subject.call.submitted is not None
     for name, line in sorted(subject.call.unexported.items()):
         if name in _SETTINGS:
             yield Finding(
                 "ORA003",
-                f"{name} is set at line {line} and not exported: the launcher never sees it",
-                f"write `export {name}=…`, or put it before `bash` on the same line",
+                f"{name} is set at line {line} and not {'passed by qsub' if submitted else 'exported'}: the launcher "
+                "never sees it",
+                f"add `-v {name}=…` to qsub, or set it in the script that is submitted"
+                if submitted
+                else f"write `export {name}=…`, or put it before `bash` on the same line",
             )
 
 
@@ -138,16 +152,10 @@ def _without_effect(subject: Subject) -> Iterator[Finding]:
             )
         if flag in DOES_NOTHING:
             yield Finding("ORA007", f"--{flag} does nothing here: {DOES_NOTHING[flag]}", f"leave --{flag} out")
-    if settings.given("CLIP_GRAD") and settings.given("CLIP_GRAD") not in ("1", "1.0"):
-        yield Finding(
-            "ORA007",
-            f"CLIP_GRAD={settings.given('CLIP_GRAD')} does nothing: DeepSpeed clips by its own configuration, at 1.0",
-            "leave CLIP_GRAD out",
-        )
 
 
 def _unknown_flags(subject: Subject) -> Iterator[Finding]:
-    _, loose, _ = flags_of(subject.call.words)
+    loose = flags_of(subject.call.words).loose
     for flag in subject.settings.flags:
         if flag not in FLAGS:
             close = difflib.get_close_matches(flag.replace("-", "_"), [f.replace("-", "_") for f in FLAGS], 1, 0.75)
@@ -190,14 +198,15 @@ def _loading(subject: Subject) -> Iterator[Finding]:
             f"set TRAIN_ITERS={start + target} to train {target:,} more, or add --reset-iteration on the first job",
         )
     if not settings.given("LOAD") and "LOAD" not in settings.unknown:
-        made_up = "" if settings.given("CKPT_DIR") else ", a name made of node count, batch, rate and budget"
+        own = settings.given("CKPT_DIR") or settings.hides("LOAD")
+        made_up = "" if own else ", a name made of node count, batch, rate and budget"
         yield Finding(
             "ORA023",
             f"LOAD is not set: the launcher looks in {settings.load}{made_up}; if nothing is there, it starts from "
             "random weights with no more than a warning",
             "set LOAD to the folder that holds `latest`; to start from random on purpose, set LOAD to SAVE",
         )
-    if not settings.given("SAVE") and not settings.given("CKPT_DIR") and "SAVE" not in settings.unknown:
+    if not settings.given("SAVE") and not settings.given("CKPT_DIR") and not settings.hides("SAVE"):
         yield Finding(
             "ORA024",
             f"SAVE is not set: checkpoints go to {settings.save}, a name that changes with node count, batch, rate and "
@@ -209,7 +218,7 @@ def _loading(subject: Subject) -> Iterator[Finding]:
 
 def _first_job_flags(settings: Settings) -> Iterator[Finding]:
     first = [f for f in ("reset-iteration", "finetune", "universal-checkpoint") if settings.has(f)]
-    if not first or not same_folder(settings.load, settings.save):
+    if not first or not loads_where_it_saves(settings):
         return
     flags = " and ".join(f"--{name}" for name in first)
     does = "every job that runs this restarts the stage from its own checkpoint, with the counter at 0 and over the "
@@ -246,12 +255,10 @@ def _position(subject: Subject) -> Iterator[Finding]:
     describe = "give --state with the checkpoint's iteration, batch, rate and schedule"
     if state is None and "scheduler" in forecast.kept:
         wins = "" if forecast.mode is Mode.OVERRIDE else " (in truth the checkpoint's own wins over the command line's)"
-        yield Finding(
-            "ORA009",
-            f"the checkpoint in {settings.load} was not described: its schedule is taken to stand at iteration {tag}, "
-            f"and to be the command line's{wins}",
-            describe,
-        )
+        stands = f"its schedule is taken to stand at iteration {tag}, and to be the command line's{wins}"
+        if forecast.start_iteration is None:
+            stands = "where it stands is not known, nor the rate there"
+        yield Finding("ORA009", f"the checkpoint in {settings.load} was not described: {stands}", describe)
     elif state is None and settings.given("LOAD") and same_folder(settings.load, settings.save):
         yield Finding(
             "ORA027",
@@ -275,8 +282,8 @@ def _budget(subject: Subject) -> Iterator[Finding]:
     if not tokens and not stated and not {"TRAIN_TOKENS", "TRAIN_ITERS", "TRAIN_ITER"} & set(settings.unknown):
         yield Finding(
             "ORA061",
-            f"neither TRAIN_ITERS nor TRAIN_TOKENS is set: the target is the default of 4,673,780,159,710 tokens, "
-            f"{settings.train_iters} iterations",
+            "neither TRAIN_ITERS nor TRAIN_TOKENS is set: the target is the default of 4,673,780,159,710 tokens"
+            + (f", {settings.train_iters} iterations" if settings.train_iters is not None else ""),
             "set TRAIN_ITERS",
         )
     minutes, walltime = _minutes(settings), subject.script.walltime_s
@@ -344,33 +351,6 @@ def _batch(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _model(subject: Subject) -> Iterator[Finding]:
-    settings = subject.settings
-    arch = settings.given("MODEL_ARCH")
-    if arch and not any(arch in known.spellings for known in ARCHITECTURES):
-        names = sorted(known.spellings[0] for known in ARCHITECTURES)
-        yield Finding(
-            "ORA055",
-            f"MODEL_ARCH={arch[:40]} is not known to the launcher, which trains a 7B without a word",
-            f"use one of {', '.join(names)}",
-        )
-    if settings.machine == "polaris" and not settings.given("DTYPE"):
-        yield Finding("ORA057", "DTYPE is not set, and on Polaris that is fp16", "set DTYPE=bf16")
-    if not settings.given("DATA_FILE_LIST") and "DATA_FILE_LIST" not in settings.unknown:
-        yield Finding(
-            "ORA059", f"DATA_FILE_LIST is not set: the data is {settings.data_file_list}", "set DATA_FILE_LIST"
-        )
-    unset = [name for name in ("ROPE_THETA", "TOKENIZER_TYPE", "TOKENIZER_MODEL") if not settings.given(name)]
-    if settings.architecture == "AuroraGPT-7B" and "_ds_stage" in settings.load and unset:
-        yield Finding(
-            "ORA058",
-            f"LOAD looks like a checkpoint of the legacy agpt-7B, and {', '.join(unset)} "
-            f"{'is' if len(unset) == 1 else 'are'} not set: today's defaults are rope theta 50000 and the gemma "
-            "tokenizer; the loss would start near that of random weights",
-            "set ROPE_THETA=10000 TOKENIZER_TYPE=Llama2Tokenizer TOKENIZER_MODEL=ALCF/tokenizer.model",
-        )
-
-
 RULES: Final[tuple[Callable[[Subject], Iterator[Finding]], ...]] = (
     _not_read,
     _not_judged,
@@ -381,5 +361,4 @@ RULES: Final[tuple[Callable[[Subject], Iterator[Finding]], ...]] = (
     _loading,
     _budget,
     _batch,
-    _model,
 )

@@ -72,15 +72,19 @@ class IndexedDataset:
         )
 
     def _check_lengths(self) -> None:
-        if self.sizes.size and (int(self.sizes.min()) < 0 or int(self.pointers.min()) < 0):
-            raise NotIndexed(f"{self._idx_path} holds negative sizes or offsets: it is damaged; tokenise again.")
+        if bool((self.sizes < 0).any() or (self.pointers < 0).any() or (self.pointers % self.dtype.itemsize).any()):
+            raise NotIndexed(
+                f"{self._idx_path} holds negative sizes or offsets, or offsets inside a token: it is damaged; "
+                "tokenise again."
+            )
         expected, found = self.tokens * self.dtype.itemsize, self._bin_path.stat().st_size
         if expected != found:
             raise NotIndexed(
                 f"{self._bin_path} has {found} bytes, but its index says {self.tokens} tokens of {self.dtype}, "
                 f"{expected} bytes: one of the two is cut off or from another run; tokenise again."
             )
-        if self.sizes.size and int((self.pointers + self.sizes * np.int64(self.dtype.itemsize)).max()) > found:
+        ends = found - self.sizes * np.int64(self.dtype.itemsize)  # a sum with a pointer could overflow
+        if bool((self.pointers > ends).any()):
             raise NotIndexed(f"{self._idx_path} points past the end of {self._bin_path}: tokenise again.")
 
     def __len__(self) -> int:

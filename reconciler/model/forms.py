@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from reconciler.model import manifests, quantities
+from reconciler.model import fieldtypes, quantities
 from reconciler.model.problems import clip, near
 
 _UNITS: Final = {"k": "k", "K": "k", "m": "M", "M": "M", "b": "B", "B": "B", "g": "B", "G": "B", "t": "T", "T": "T"}
@@ -88,11 +88,11 @@ def _rate(text: str) -> str | None:
 
 
 def _name(text: str) -> str | None:
-    return _write(re.sub(r"[^a-z0-9.]+", "-", text.strip().lower()).strip("-."), manifests.NAME_PATTERN)
+    return _write(re.sub(r"[^a-z0-9.]+", "-", text.strip().lower()).strip("-."), fieldtypes.NAME_PATTERN)
 
 
 def _symbol(text: str) -> str | None:
-    return _write(re.sub(r"[\s_]", "", text.upper()), manifests.SYMBOL_PATTERN)
+    return _write(re.sub(r"[\s_]", "", text.upper()), fieldtypes.SYMBOL_PATTERN)
 
 
 def _term(text: str) -> str | None:
@@ -102,11 +102,11 @@ def _term(text: str) -> str | None:
 
 
 def _environment(text: str) -> str | None:
-    return _write(re.sub(r"[^A-Z0-9_]", "_", text.upper()), manifests.ENVIRONMENT_PATTERN)
+    return _write(re.sub(r"[^A-Z0-9_]", "_", text.upper()), fieldtypes.ENVIRONMENT_PATTERN)
 
 
 def _sha256(text: str) -> str | None:
-    return _write(text.strip().lower().removeprefix("sha256:"), manifests.SHA256_PATTERN)
+    return _write(text.strip().lower().removeprefix("sha256:"), fieldtypes.SHA256_PATTERN)
 
 
 def _hour(text: str) -> str | None:
@@ -114,7 +114,7 @@ def _hour(text: str) -> str | None:
     if found is None:
         return None
     hour = int(found[1]) % 12 + (12 if found[3] == "pm" else 0) if found[3] else int(found[1])
-    return _write(f"{hour:02d}:{found[2] or '00'}", manifests.HOUR_PATTERN)
+    return _write(f"{hour:02d}:{found[2] or '00'}", fieldtypes.HOUR_PATTERN)
 
 
 def _nothing(text: str) -> str | None:
@@ -126,16 +126,16 @@ FORMS: Final[dict[str, Form]] = {
     quantities.DURATION_PATTERN: Form("a duration such as 6h, 1h30m, 45s or 06:00:00", _duration),
     quantities.SHARE_PATTERN: Form("a share such as 5%", _share),
     quantities.RATE_PATTERN: Form("a learning rate such as 2e-4, lrMax, lrMax/5 or lrFinal", _rate),
-    manifests.NAME_PATTERN: Form("a name of lower-case letters, digits, - and ., at most 63", _name),
-    manifests.LABEL_PATTERN: Form("a name of letters, digits, - and ., at most 63", _nothing),
-    manifests.SYMBOL_PATTERN: Form("a dataset symbol such as D0 or D1", _symbol),
-    manifests.TERM_PATTERN: Form("a dataset symbol such as D1, the name of an earlier stage, or buffer", _term),
-    manifests.WORD_PATTERN: Form("one word of letters, digits and _ . / : + -, since a shell reads it", _nothing),
-    manifests.VALUE_PATTERN: Form("letters, digits and _ . / : = , @ % + -, since a shell reads it", _nothing),
-    manifests.PATH_PATTERN: Form("a path of letters, digits and _ . / + -", _nothing),
-    manifests.SHA256_PATTERN: Form("64 hexadecimal digits", _sha256),
-    manifests.ENVIRONMENT_PATTERN: Form("a variable's name in capitals", _environment),
-    manifests.HOUR_PATTERN: Form("a time of day such as 06:30 or 20:00; 24:00 is the end of the day", _hour),
-    manifests.ZONE_PATTERN: Form("a time zone such as America/Chicago or UTC", _nothing),
-    manifests.TEXT_PATTERN: Form("text in one line", _nothing),
+    fieldtypes.NAME_PATTERN: Form("a name of lower-case letters, digits, - and ., at most 63", _name),
+    fieldtypes.LABEL_PATTERN: Form("a name of letters, digits, - and ., at most 63", _nothing),
+    fieldtypes.SYMBOL_PATTERN: Form("a dataset symbol such as D0 or D1", _symbol),
+    fieldtypes.TERM_PATTERN: Form("a dataset symbol such as D1, the name of an earlier stage, or buffer", _term),
+    fieldtypes.WORD_PATTERN: Form("one word of letters, digits and _ . / : + -, since a shell reads it", _nothing),
+    fieldtypes.VALUE_PATTERN: Form("letters, digits and _ . / : = , @ % + -, since a shell reads it", _nothing),
+    fieldtypes.PATH_PATTERN: Form("a path of letters, digits and _ . / + -", _nothing),
+    fieldtypes.SHA256_PATTERN: Form("64 hexadecimal digits", _sha256),
+    fieldtypes.ENVIRONMENT_PATTERN: Form("a variable's name in capitals", _environment),
+    fieldtypes.HOUR_PATTERN: Form("a time of day such as 06:30 or 20:00; 24:00 is the end of the day", _hour),
+    fieldtypes.ZONE_PATTERN: Form("a time zone such as America/Chicago or UTC", _nothing),
+    fieldtypes.TEXT_PATTERN: Form("text in one line", _nothing),
 }

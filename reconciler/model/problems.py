@@ -127,6 +127,25 @@ CATALOGUE: Final[dict[str, Kind]] = {
         "No usable template",
         "Job scripts are made from templates: those of the package, and those in the cluster's `launcher.templates`.",
     ),
+    "M061": Kind(
+        "Unusually high learning rate",
+        "Above 0.1 AdamW leaves any known minimum of a language model within a few steps.",
+        Severity.WARNING,
+    ),
+    "M062": Kind("Less than one step", "Training advances in steps of global batch × sequence length tokens."),
+    "M063": Kind(
+        "Not as the launcher has it",
+        "The launcher knows architectures by name. Some have a sequence length, depth and width that it sets itself.",
+    ),
+    "M064": Kind(
+        "Variable that nothing reads",
+        "Neither the launcher nor the trainer looks at it, so the setting that its name suggests is not made.",
+        Severity.WARNING,
+    ),
+    "M065": Kind(
+        "No time to train",
+        "The cluster's `startup` is taken off a job's walltime twice: before the first iteration, for the last save.",
+    ),
 }
 
 

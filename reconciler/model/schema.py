@@ -1,7 +1,7 @@
 """JSON Schemas (2020-12) of the manifests, generated from their classes: for editors, and for our own validation.
 
-Descriptions are the docstrings in `reconciler.model.manifests`, of classes and of fields; they are read from that
-module's source only when a schema is written, since looking at source text at every start would cost time.
+Descriptions are the docstrings of classes and of fields where they are declared; they are read from those modules'
+sources only when a schema is written, since looking at source text at every start would cost time.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from jsonschema import Draft202012Validator, TypeChecker, validators
 from jsonschema.protocols import Validator
 from pydantic.fields import FieldInfo
 
-from reconciler.model import manifests, quantities
-from reconciler.model.manifests import API_VERSION, KINDS, Frozen
+from reconciler.model import cluster, fieldtypes, gates, manifests, quantities
+from reconciler.model.fieldtypes import Frozen
+from reconciler.model.manifests import API_VERSION, KINDS
 
 Schema = dict[str, Any]
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 COMBINED: Final = "cpt-v1.json"
+DECLARED_IN: Final = (fieldtypes, cluster, gates, manifests)
 REGENERATE: Final = "reconcile schema --write schemas"
 
 
@@ -126,9 +128,10 @@ def _generated(kind: str) -> Schema:
 
 def _objects(schema: Schema) -> Iterator[tuple[type[Frozen], Schema]]:
     """Each class with its object schema; the definitions, then the kind itself."""
+    classes = {name: value for module in DECLARED_IN for name, value in vars(module).items()}
     for name, node in schema["$defs"].items():
-        yield getattr(manifests, name), node
-    yield getattr(manifests, f"{schema['title']}Manifest"), schema
+        yield classes[name], node
+    yield KINDS[schema["title"]], schema
 
 
 def _property(node: Schema, info: FieldInfo) -> Schema:
@@ -192,7 +195,7 @@ def _describe(schema: Schema) -> None:
 def _field_docs() -> dict[tuple[str, str], str]:
     """(class, field) → the string that follows the field in the source."""
     found = {}
-    for node in ast.parse(inspect.getsource(manifests)).body:
+    for node in (node for module in DECLARED_IN for node in ast.parse(inspect.getsource(module)).body):
         if not isinstance(node, ast.ClassDef):
             continue
         for field, text in zip(node.body, node.body[1:], strict=False):

@@ -69,14 +69,15 @@ def shape_faults(document: Document, kind: str) -> list[Fault]:
 def _leaves(errors: Iterable[ValidationError]) -> Iterator[_Leaf]:
     """The errors that say something: of alternatives, those of the one that was probably meant."""
     for error in errors:
-        branch = _meant_branch(error.instance, error.validator_value) if error.validator in ("anyOf", "oneOf") else None
+        branch = meant_branch(error.instance, error.validator_value) if error.validator in ("anyOf", "oneOf") else None
         if branch is None:
             yield _Leaf.of(error)
         else:
             yield from _leaves(inner for inner in error.context if inner.relative_schema_path[0] == branch)
 
 
-def _meant_branch(value: object, branches: Any) -> int | None:
+def meant_branch(value: object, branches: Any) -> int | None:
+    """Which of several alternatives a value was probably meant for, or None where nothing speaks for one."""
     if isinstance(value, dict):
         best, most = None, -1
         for index, branch in enumerate(branches):

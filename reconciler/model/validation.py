@@ -7,44 +7,86 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
 from reconciler.model.forms import describe
 from reconciler.model.manifests import API_VERSION, KINDS, Manifest
+from reconciler.model.mending import mended
 from reconciler.model.problems import Path, Problem, clip, near, one_of, ordered, path_text
 from reconciler.model.shape import Fault, missing, shape_faults
 from reconciler.model.source import Document
 
 PROBLEMS_MAX: Final = 50
 """Per document; more is a document of another sort, and suggestions cost time."""
+VALUE_ROUNDS_MAX: Final = 4
+"""How often values are looked at again without those found faulty; each time shows faults that those before hid."""
 
 
-def manifest_of(document: Document) -> tuple[Manifest | None, tuple[Problem, ...]]:
-    """The manifest that a document holds, or None and at least one problem."""
+class Judged(NamedTuple):
+    """What a document comes to."""
+
+    manifest: Manifest | None
+    """What it holds, if nothing is wrong with it."""
+    problems: tuple[Problem, ...]
+    """At least one where there is no manifest, but for a document whose faults the reader has told."""
+    mended: Mended | None = None
+    """What is left of a faulty one."""
+
+
+class Mended(NamedTuple):
+    """A faulty document's manifest, as far as it can be had: to be checked further, never to be acted on."""
+
+    manifest: Manifest
+    doubtful: frozenset[Path]
+    """Where its value is not the writer's (`reconciler.model.mending`)."""
+
+
+def manifest_of(document: Document) -> Judged:
+    """The manifest that a document holds, or everything that is wrong with it and what is left without that."""
     data = document.data
     if not isinstance(data, dict):
         expected = "a mapping with apiVersion, kind, metadata and spec"
-        return None, (Problem("M018", document.where(), "the document", describe(data), expected),)
+        return Judged(None, (Problem("M018", document.where(), "the document", describe(data), expected),))
     problems = list(_identity(document, data))
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in KINDS or any(problem.code == "M020" for problem in problems):
-        return None, tuple(problems)
+        return Judged(None, tuple(problems))
+    told = {problem.where.path for problem in problems}
     faults = shape_faults(document, kind)
-    manifest: Manifest | None = None
-    try:
-        manifest = KINDS[kind].model_validate(data)
-    except ValidationError as error:
-        covered = [path for path, _ in faults] + [problem.where.path for problem in problems]
-        faults += [fault for fault in _value_faults(document, error) if not _told(fault[0], covered)]
-    told = [problem.where.path for problem in problems]
+    manifest, doubtful = _built(document, kind, faults, told | document.faulty)
     problems += [problem for path, problem in faults if path not in document.faulty and path not in told]
     if len(problems) > PROBLEMS_MAX:
         more = len(problems) - PROBLEMS_MAX
         problems = list(ordered(problems)[:PROBLEMS_MAX])
         problems.append(Problem("M019", problems[-1].where, f"{more} more in this document"))
-    return (manifest if not problems and not document.faulty else None), tuple(problems)
+    if not problems and not document.faulty:
+        return Judged(manifest, ())
+    return Judged(None, tuple(problems), Mended(manifest, doubtful) if manifest is not None else None)
+
+
+def _built(
+    document: Document, kind: str, faults: list[Fault], told: set[Path]
+) -> tuple[Manifest | None, frozenset[Path]]:
+    """The manifest without its faults, where that can be built, and what is doubtful in it; adds faults of value.
+
+    Values are looked at only where the shape is sound, so that no fault of shape is told twice.
+    """
+    doubtful: frozenset[Path] = frozenset()
+    data: Any = document.data
+    for _ in range(VALUE_ROUNDS_MAX):
+        faulty = {path for path, _ in faults} | told
+        if faulty:
+            data, doubtful = mended(document.data, kind, faulty)
+        try:
+            return KINDS[kind].model_validate(data), doubtful
+        except ValidationError as error:
+            new = [fault for fault in _value_faults(document, error) if not _told(fault[0], faulty)]
+            faults += new
+            if not new:
+                break
+    return None, doubtful
 
 
 # --- apiVersion and kind, before anything else -----------------------------------------------------------------------
@@ -92,14 +134,16 @@ def _value_faults(document: Document, error: ValidationError) -> Iterator[Fault]
     for fault in of_value or faults:
         path, value = _located(document.data, fault["loc"])
         context = fault.get("ctx", {})
-        where, name = document.where(path), path_text(path)
+        of_key = fault["loc"][-1:] == ("[key]",)
+        where, name = document.where(path, key=of_key), path_text(path)
         bound = next((f"{words} {context[key]}" for key, words in _BOUNDS.items() if key in context), None)
         if bound is not None:
             yield path, Problem("M027", where, name, describe(value), bound)
         else:
             message = str(context["error"]) if "error" in context else fault["msg"]
-            code = "M028" if isinstance(value, dict | list) else "M026"
-            yield path, Problem(code, where, f"{name}: {clip(message, 200)}", describe(value))
+            code = "M028" if of_key or isinstance(value, dict | list) else "M026"
+            found = None if of_key else describe(value)  # a key has been named, and its value may be a secret
+            yield path, Problem(code, where, f"{name}: {clip(message, 200)}", found)
 
 
 def _located(data: object, loc: tuple[str | int, ...]) -> tuple[Path, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.model.manifests import Gates
+from reconciler.model.gates import Gates
 from reconciler.model.plan import Action
 from reconciler.model.status import Reason
 from reconciler.model.verdict import Verdict
@@ -68,7 +68,8 @@ class Attempt:
     @property
     def way_to_retry(self) -> str:
         """How a person lifts an operational hold."""
-        return f"When the cause is mended: reconcile apply --retry {self.workshop.stage.metadata.name}"
+        campaign, stage = self.workshop.desired.campaign, self.workshop.stage.metadata.name
+        return f"When the cause is mended: reconcile apply {campaign} --retry {stage}"
 
     @property
     def validation_sets(self) -> tuple[str, ...]:

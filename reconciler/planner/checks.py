@@ -33,7 +33,7 @@ def _broken(plan: Plan, observed: Observed) -> Iterator[str]:
             yield f"submits {count} jobs at once for attempt {attempt} of {stage}"
     for action in plan.actions:
         yield from _job_broken(action, observed)
-        yield from _paths_broken(plan, action)
+        yield from _paths_broken(plan, action, observed)
 
 
 def _job_broken(action: Action, observed: Observed) -> Iterator[str]:
@@ -71,7 +71,7 @@ def _training_broken(action: Action, attempts: Sequence[AttemptSeen]) -> Iterato
         yield f"{key} does not resume from iteration {newest}, the newest complete checkpoint"
 
 
-def _paths_broken(plan: Plan, action: Action) -> Iterator[str]:
+def _paths_broken(plan: Plan, action: Action, observed: Observed) -> Iterator[str]:
     """Writes stay inside the attempt's own folder (and the campaign's tools), never inside a checkpoint."""
     own = f"{action.key.campaign}/{action.key.stage}/{action.key.attempt}/"
     tools = f"{plan.campaign}/tools/"
@@ -80,5 +80,16 @@ def _paths_broken(plan: Plan, action: Action) -> Iterator[str]:
         if not path.startswith((own, tools)) or ".." in path.split("/"):
             yield f"{action.key} touches {path}, outside its attempt"
     for path in written:
+        if path in action.remove and path == f"{own}leg-{action.key.leg}/latest" and not _complete(action, observed):
+            continue  # it names what a first save left unfinished
         if "/global_step" in path or path.rsplit("/", 1)[-1].startswith("latest"):
             yield f"{action.key} touches {path}, inside a checkpoint"
+
+
+def _complete(action: Action, observed: Observed) -> bool:
+    """Whether the action's leg has a complete checkpoint, or may have one."""
+    key, attempts = action.key, observed.attempts
+    if isinstance(attempts, Unread):
+        return True
+    same = [seen for seen in attempts if (seen.stage, seen.attempt) == (key.stage, key.attempt)]
+    return any(c.complete for seen in same for leg in seen.legs if leg.index == key.leg for c in leg.checkpoints)

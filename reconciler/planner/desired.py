@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.domain.catalog import Catalog
-from reconciler.model.manifests import CampaignSpec, ClusterSpec, ModelSpec, StageManifest
+from reconciler.model.cluster import ClusterSpec
+from reconciler.model.manifests import CampaignSpec, ModelSpec, StageManifest
 from reconciler.model.templates import Templates
 
 

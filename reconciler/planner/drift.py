@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +26,15 @@ def applied_text(desired: Desired) -> str:
     """The text of `applied.json`: what this revision wants, flat, for the next plan to compare with."""
     body = {"revision": desired.revision, "dirty": desired.dirty, "wants": _wants(desired)}
     return json.dumps(body, sort_keys=True, indent=1) + "\n"
+
+
+def wanted(desired: Desired) -> dict[str, str]:
+    """Stage → digest of what its manifest wants, and of what holds for all of them: an apply takes these as applied
+    along with its actions, so a plan that was reviewed is one for them and no others."""
+    return {
+        stage: hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
+        for stage, flat in _wants(desired).items()
+    }
 
 
 def since_applied(desired: Desired, observed: Observed) -> tuple[Change, ...]:

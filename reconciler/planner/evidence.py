@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from reconciler.model.observed import AttemptSeen, EvaluationSeen, Job, LegSeen, Receipt, TrainLog
 from reconciler.model.plan import ActionKey, ActionKind
@@ -107,8 +107,9 @@ def gather(
     attempts: Sequence[AttemptSeen],
     receipts: Sequence[Receipt],
     jobs: Sequence[Job],
+    validation: Mapping[str, str],
 ) -> Evidence:
-    """The evidence of one attempt out of a whole look."""
+    """The evidence of one attempt out of a whole look; `validation`: set → name of its results (`Lists.validation`)."""
     whose = (campaign, stage, attempt)
     ours = [
         (key, receipt)
@@ -123,4 +124,12 @@ def gather(
         if key and (key.campaign, key.stage, key.attempt) == whose:
             carried.append((key, job))
     seen = next((a for a in attempts if (a.stage, a.attempt) == (stage, attempt)), None)
+    if seen is not None:
+        seen = replace(seen, evaluations=tuple(_of_sets(found, validation) for found in seen.evaluations))
     return Evidence(seen, tuple(ours), tuple(carried))
+
+
+def _of_sets(found: EvaluationSeen, validation: Mapping[str, str]) -> EvaluationSeen:
+    """Losses by validation set, of those that were found on the sets as they are now."""
+    losses = {label: found.losses[name] for label, name in validation.items() if name in found.losses}
+    return replace(found, losses=losses)

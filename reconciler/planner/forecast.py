@@ -24,9 +24,9 @@ def forecast(desired: Desired, attempts: Sequence[AttemptSeen], outcome: StageOu
     if speed is None:
         return StageForecast(outcome.stage, recipe.strategy, legs, None, None)
     usable = budget.usable_seconds(stage.spec.resources.walltime, desired.cluster.launcher.startup)
-    jobs = budget.jobs_forecast(recipe.tokens, speed, usable) if usable > 0 else None
+    jobs = budget.jobs_forecast(recipe.tokens, speed, usable)  # usable is above 0 in manifests that are valid
     seconds = Fraction(recipe.tokens) / speed
-    started = (jobs or 1) * 2 * desired.cluster.launcher.startup
+    started = jobs * 2 * desired.cluster.launcher.startup
     return StageForecast(outcome.stage, recipe.strategy, legs, float((seconds + started) * nodes / 3600), jobs)
 
 

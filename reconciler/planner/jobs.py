@@ -16,7 +16,7 @@ from reconciler.model.datalist import render
 from reconciler.model.manifests import ExternalSource, StageManifest
 from reconciler.model.plan import Action, ActionKey, ActionKind, FileWrite, JobRequest, Training
 from reconciler.model.quantities import counted
-from reconciler.model.recipe import Recipe
+from reconciler.model.recipe import Load, Recipe
 from reconciler.model.status import Reason
 from reconciler.model.verdict import Verdict
 from reconciler.planner.desired import Desired
@@ -81,8 +81,12 @@ class Workshop:
             exit_minutes=self._exit_minutes(),
         )
         text = f"train leg {leg} from iteration {newest or 0} of {self.recipe.legs[leg].iterations}"
-        if later and not latest_agrees:
+        if not latest_agrees:
             text += " (the newest folder is incomplete and is left aside)"
+        remove = [f"{self.folder}/stop"]
+        if not later and not latest_agrees and self.recipe.legs[leg].load is Load.RANDOM:
+            # It loads from where it saves: a pointer to what was cut off in the first save would end every job.
+            remove.append(f"{self.folder}/leg-{leg}/latest")
         return Action(
             key=key,
             reason=Reason.TOKENS_REMAIN if later or leg else Reason.TRAINING_STARTS,
@@ -90,7 +94,7 @@ class Workshop:
             files=(self._recipe_file(), data_list),
             directories=(f"{self.folder}/leg-{leg}", f"{self.folder}/jobs"),
             job=self._job(key, "train", {"launches": [self._call(launch)]}, nodes=self.stage.spec.resources.nodes),
-            remove=(f"{self.folder}/stop",),
+            remove=tuple(remove),
             trains=Training(self.recipe, leg, newest, load, universal, paths.data_list),
         )
 
@@ -137,7 +141,7 @@ class Workshop:
                 scratch=self.desired.site.in_workspace(f"{out}/scratch"),
                 data_parallel=self.desired.cluster.node.ranks,
             )
-            log = self.desired.site.in_workspace(f"{out}/{chosen.name}.log")
+            log = self.desired.site.in_workspace(f"{out}/{self.lists.validation.get(chosen.name, chosen.name)}.log")
             calls.append(self._call(launch) | {"log": log})
         what = "the source checkpoint" if source else f"iteration {iteration}"
         return Action(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from reconciler.domain.mixture import Mixed, MixRefused, Source, mix
@@ -31,6 +32,9 @@ class Lists:
     digests: Mapping[str, str]
     troubles: Mapping[str, Trouble]
     """By dataset symbol or validation set."""
+    validation: Mapping[str, str] = field(default_factory=dict)
+    """Validation set → name of the result that is a loss on exactly it: a set that was exchanged under its name has no
+    result yet, and is not compared with what it was before."""
 
     def trouble(self, names: tuple[str, ...]) -> Trouble | None:
         """The first trouble among these lists."""
@@ -57,12 +61,16 @@ def read_lists(desired: Desired, observed: Observed) -> Lists:
     read: dict[str, DataList] = {}
     digests: dict[str, str] = {}
     troubles: dict[str, Trouble] = {}
+    validation: dict[str, str] = {}
     name = desired.spec.cluster
-    for label, path in desired.validation_paths().items():
-        pin = next(chosen.lists[name].sha256 for chosen in desired.model.validation.sets if chosen.name == label)
-        found = _one(label, path, observed.lists.get(path, Unread("not asked for")), pin)
+    paths = desired.validation_paths()
+    for chosen in desired.model.validation.sets:
+        label, path = chosen.name, paths[chosen.name]
+        found = _one(label, path, observed.lists.get(path, Unread("not asked for")), chosen.lists[name].sha256)
         if isinstance(found, Trouble):
             troubles[label] = found
+        else:
+            validation[label] = result_name(label, content_digest(found), chosen.samples, desired.model.sequence_length)
     # Apart from the above: a validation set may have a symbol's name, and must never be trained on.
     for symbol, path in desired.list_paths().items():
         pin = desired.catalog.dataset_by_symbol(desired.campaign, symbol).spec.lists[name].sha256
@@ -71,7 +79,13 @@ def read_lists(desired: Desired, observed: Observed) -> Lists:
             troubles[symbol] = found
         else:
             read[symbol], digests[symbol] = found, content_digest(found)
-    return Lists(read, digests, troubles)
+    return Lists(read, digests, troubles, validation)
+
+
+def result_name(label: str, digest: str, samples: int, sequence_length: int) -> str:
+    """What a loss on a validation set is kept under: the set's name, and a digest of what it consists of."""
+    identity = f"{digest}/{samples}/{sequence_length}"
+    return f"{label}.{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
 
 def _one(label: str, path: str, seen: ListSeen | ListAbsent | Unread, pin: str | None) -> DataList | Trouble:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.domain.resolve import StageOutcome, Unresolved, resolve
-from reconciler.domain.windows import opens
 from reconciler.model.manifests import StageManifest, StageSource
 from reconciler.model.observed import AttemptSeen, Observed
 from reconciler.model.plan import Action, ActionKind, Plan
@@ -22,9 +21,9 @@ from reconciler.planner.desired import Desired
 from reconciler.planner.evidence import Evidence, gather
 from reconciler.planner.forecast import forecast
 from reconciler.planner.jobs import Workshop
-from reconciler.planner.ledger import node_hours
 from reconciler.planner.lists import Trouble
 from reconciler.planner.look import Look, whole
+from reconciler.planner.permission import withheld
 from reconciler.planner.report import describe
 from reconciler.planner.steps import next_step
 from reconciler.planner.strays import recipe_of, stray_attempts, trained, unsettled
@@ -53,6 +52,8 @@ def plan(desired: Desired, observed: Observed) -> Plan:
         walked.append(_walk(desired, look, stage, walked))
     outcomes = [w.outcome for w in walked if w.outcome is not None]
     trained = {w.status.stage for w in walked if w.status.tokens_done}
+    if trained:
+        trained.add(drift.CAMPAIGN)  # what holds for all stages has held for those
     return Plan(
         campaign=desired.campaign,
         revision=desired.revision,
@@ -62,7 +63,7 @@ def plan(desired: Desired, observed: Observed) -> Plan:
         forecasts=tuple(forecast(desired, look.attempts, outcome) for outcome in outcomes),
         changes=tuple(replace(change, started=change.stage in trained) for change in changes),
         refusals=tuple(w.refusal for w in walked if w.refusal),
-        facts=_facts(walked),
+        facts=_facts(walked) | {f"{name} as wanted": digest for name, digest in drift.wanted(desired).items()},
     )
 
 
@@ -138,8 +139,10 @@ def _stepped(
 ) -> Walked:
     """The next step as a status and, unless the stage is suspended or over its bounds, an action."""
     action = step.action if isinstance(step, Act) else None
-    held = _forbidden(desired, look, stage, action) or _too_early(desired, look, action) if action is not None else None
+    held = withheld(desired, look, stage, action) if action is not None else None
     phase, reason, message = _answer(attempt, held or step, rungs[-1].strategy)
+    if stage.spec.suspend and isinstance(step, Wait):
+        message += "; the stage is suspended, so no other job follows"
     status = _described(attempt, reason, phase, message, rungs, look)
     if isinstance(step, Wait) and step.job:
         status = replace(status, job=step.job)
@@ -177,18 +180,20 @@ def _ahead(
     """A stage whose turn has not come: waits, with the first rung assumed so that a forecast can be made."""
     message = f"waits for {blocked.stage}, which is {blocked.phase.lower()}" if blocked else "waits"
     status = _status(stage, Phase.WAITING, Reason.SOURCE_NOT_DONE, message)
-    if not whole or look.lists.trouble(_list_names(desired, stage)) is not None:
-        return Walked(status)
-    recipe = resolve(desired.catalog, desired.campaign, stage, stage.spec.strategies[0], previous, look.lists.digests)
-    if isinstance(recipe, Unresolved):
-        return Walked(replace(status, message=f"{message}; {recipe.message}"))
-    status = replace(status, strategy=recipe.strategy, iterations=recipe.iterations)
     seen = _passed_or_running(look, stage)
     if seen is not None:
         # An earlier stage was edited or taken up again: this one is not lost, and nothing is done to it.
         tokens = trained(seen) * desired.model.tokens_per_iteration
         message = f"{message}; its {approximate_tokens(tokens)} trained tokens stay as they are"
-        status = replace(status, message=message, attempt=seen.attempt, tokens_done=tokens)
+        was = recipe_of(stage.metadata.name, seen)
+        strategy = was.strategy if was is not None else ""
+        status = replace(status, message=message, strategy=strategy, attempt=seen.attempt, tokens_done=tokens)
+    if not whole or look.lists.trouble(_list_names(desired, stage)) is not None:
+        return Walked(status)
+    recipe = resolve(desired.catalog, desired.campaign, stage, stage.spec.strategies[0], previous, look.lists.digests)
+    if isinstance(recipe, Unresolved):
+        return Walked(status if seen is not None else replace(status, message=f"{message}; {recipe.message}"))
+    status = replace(status, strategy=status.strategy or recipe.strategy, iterations=recipe.iterations)
     return Walked(status, outcome=_outcome(recipe))
 
 
@@ -199,7 +204,7 @@ def _attempt(desired: Desired, look: Look, stage: StageManifest, recipe: Recipe)
     sets = desired.model.validation.sets
     return Attempt(
         workshop=Workshop(desired, stage, recipe, look.lists),
-        evidence=gather(desired.campaign, name, recipe.attempt, look.attempts, look.receipts, look.jobs),
+        evidence=_gathered(desired, look, name, recipe.attempt),
         gates=stage.spec.gates or desired.spec.gates,
         old_sets=tuple(chosen.name for chosen in sets if chosen.of in introduced and chosen.of != own),
         baseline=_baseline(desired, look, stage, recipe),
@@ -209,13 +214,18 @@ def _attempt(desired: Desired, look: Look, stage: StageManifest, recipe: Recipe)
     )
 
 
+def _gathered(desired: Desired, look: Look, stage: str, attempt: str) -> Evidence:
+    tables = look.attempts, look.receipts, look.jobs
+    return gather(desired.campaign, stage, attempt, *tables, look.lists.validation)
+
+
 def _baseline(desired: Desired, look: Look, stage: StageManifest, recipe: Recipe) -> Mapping[str, float] | None:
     """Losses at the source checkpoint, if the stage that made it evaluated exactly that one."""
     wanted = stage.spec.source
     if not isinstance(wanted, StageSource):
         return None
     source = recipe.source
-    evidence = gather(desired.campaign, wanted.stage, source.attempt, look.attempts, look.receipts, look.jobs)
+    evidence = _gathered(desired, look, wanted.stage, source.attempt)
     seen = evidence.evaluation(source.leg, source.iteration)
     sets = {chosen.name for chosen in desired.model.validation.sets}
     return seen.losses if seen is not None and sets <= set(seen.losses) else None
@@ -226,7 +236,7 @@ def _source_gone(desired: Desired, look: Look, stage: StageManifest, recipe: Rec
     wanted, source = stage.spec.source, recipe.source
     if not isinstance(wanted, StageSource):
         return ""
-    evidence = gather(desired.campaign, wanted.stage, source.attempt, look.attempts, look.receipts, look.jobs)
+    evidence = _gathered(desired, look, wanted.stage, source.attempt)
     found = next((c for c in evidence.leg(source.leg).checkpoints if c.iteration == source.iteration), None)
     if found is not None and found.complete:
         return ""
@@ -252,29 +262,6 @@ def _after_failure(desired: Desired, stage: StageManifest, rungs: Sequence[RungS
     if failures >= spec.bounds.attempts_per_stage:
         return Hold(Reason.LADDER_EXHAUSTED, f"{failures} attempts failed, which is the campaign's bound")
     return None
-
-
-def _forbidden(desired: Desired, look: Look, stage: StageManifest, action: Action) -> Hold | None:
-    """Suspended stages and campaigns out of node-hours start no job; a verdict may still be written."""
-    if action.job is None:
-        return None
-    if stage.spec.suspend:
-        return Hold(Reason.SUSPENDED, f"suspended by its manifest; next would be: {action.summary}")
-    spent = node_hours(desired, look.jobs, look.now_s)
-    bound = min(desired.spec.bounds.node_hours, desired.cluster.allocation.node_hours)
-    if spent >= float(bound):
-        return Hold(Reason.NODE_HOURS_EXHAUSTED, f"{spent:.1f} of {bound} node-hours are spent")
-    return None
-
-
-def _too_early(desired: Desired, look: Look, action: Action) -> Wait | None:
-    """Outside the cluster's submit windows no job is submitted."""
-    scheduler = desired.cluster.scheduler
-    opening = opens(scheduler.submit_windows, scheduler.time_zone, look.now_s) if action.job is not None else None
-    if opening is None:
-        return None
-    when = f"{opening:%a %Y-%m-%d %H:%M} {scheduler.time_zone}"
-    return Wait(Reason.SUBMIT_WINDOW_CLOSED, f"jobs may be submitted again from {when}; next: {action.summary}")
 
 
 def _immutable(

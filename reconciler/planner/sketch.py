@@ -28,6 +28,22 @@ def sketch(desired: Desired, stage: StageManifest, strategy: Strategy, leg: int,
 
     The attempt's name is provisional: it depends on the content of data lists, which only the cluster has.
     """
+    workshop = _workshop(desired, stage, strategy)
+    if isinstance(workshop, Unresolved):
+        return workshop
+    return Sketch(_train(workshop, leg, later=later), workshop.recipe.attempt)
+
+
+def every_sort(desired: Desired, stage: StageManifest) -> tuple[Action, ...]:
+    """One job of each sort that a stage may come to on its first rung; none where the stage cannot be resolved."""
+    workshop = _workshop(desired, stage, stage.spec.strategies[0])
+    if isinstance(workshop, Unresolved):
+        return ()
+    trains = [_train(workshop, 0, later=later) for later in (False, True)]
+    return (*trains, workshop.evaluate(0, workshop.recipe.legs[0].iterations, 0), workshop.convert(0))
+
+
+def _workshop(desired: Desired, stage: StageManifest, strategy: Strategy) -> Workshop | Unresolved:
     before: list[StageOutcome] = []
     for earlier in desired.stages:
         if earlier.metadata.name == stage.metadata.name:
@@ -37,11 +53,12 @@ def sketch(desired: Desired, stage: StageManifest, strategy: Strategy, leg: int,
             return assumed
         before.append(StageOutcome(earlier.metadata.name, assumed))
     recipe = resolve(desired.catalog, desired.campaign, stage, strategy, before, {})
-    if isinstance(recipe, Unresolved):
-        return recipe
-    workshop = Workshop(desired, stage, recipe, Lists({}, {}, {}))
+    return recipe if isinstance(recipe, Unresolved) else Workshop(desired, stage, recipe, Lists({}, {}, {}))
+
+
+def _train(workshop: Workshop, leg: int, *, later: bool) -> Action:
     data_list = FileWrite(f"{workshop.folder}/lists/leg-{leg}-{UNREAD_LIST}.txt", "")
     # A later job resumes from whatever its predecessor saved; the first save stands for it, short of the leg's end.
-    newest = min(desired.model.checkpoint_every, max(1, recipe.legs[leg].iterations - 1)) if later else None
-    action = workshop.train(leg, 1 if later else 0, data_list, newest=newest, latest_agrees=True)
-    return Sketch(action, recipe.attempt)
+    last = max(1, workshop.recipe.legs[leg].iterations - 1)
+    newest = min(workshop.desired.model.checkpoint_every, last) if later else None
+    return workshop.train(leg, 1 if later else 0, data_list, newest=newest, latest_agrees=True)

@@ -107,9 +107,16 @@ def _lost_checkpoint(attempt: Attempt, key: ActionKey, log: TrainLog) -> bool:
     """A load that fails is only a warning to the launcher: it trains on from random weights (contract 3.3)."""
     if not log.started_from_random:
         return False
-    earlier = [attempt.evidence.log(k) for k, _ in attempt.evidence.ended(ActionKind.TRAIN, key.leg) if k < key]
-    had_one = any(seen is not None and seen.saved for seen in earlier)
-    return attempt.workshop.recipe.legs[key.leg].load is not Load.RANDOM or had_one
+    if attempt.workshop.recipe.legs[key.leg].load is not Load.RANDOM:
+        return True
+    had_one = False
+    for earlier, _ in attempt.evidence.ended(ActionKind.TRAIN, key.leg):
+        seen = attempt.evidence.log(earlier)
+        if seen is not None and earlier < key:
+            # An earlier start that was wrong was held: a person has moved away what there was, and let it start over.
+            moved = had_one and seen.started_from_random
+            had_one = not moved and (had_one or bool(seen.saved))
+    return had_one
 
 
 def _vocabulary(attempt: Attempt) -> int:

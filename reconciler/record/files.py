@@ -11,6 +11,7 @@ from reconciler.domain import loading
 from reconciler.domain.loading import Loaded
 from reconciler.model.problems import Problem, Where
 from reconciler.model.source import FILE_BYTES_MAX, too_large
+from reconciler.record.repository import working_tree_of
 
 DEFAULT: Final = "manifests"
 SUFFIXES: Final = (".yaml", ".yml")
@@ -41,7 +42,8 @@ def read(paths: Sequence[Path]) -> tuple[list[tuple[str, bytes]], list[Problem]]
     """(name, content) of each manifest file in order, once each, and what could not be read.
 
     Directories are walked for *.yaml and *.yml in sorted order, hidden ones left out. A link met on the way is
-    followed only to a file that lies inside the directory named; a path given by name is always followed.
+    followed only to a file that lies inside the directory named; a path given by name is followed within its git
+    working tree, since a pull request may have made a link of it, and anywhere where there is none.
     """
     contents: list[tuple[str, bytes]] = []
     problems: list[Problem] = []
@@ -70,6 +72,11 @@ def read(paths: Sequence[Path]) -> tuple[list[tuple[str, bytes]], list[Problem]]
 
 def _files(path: Path) -> Iterator[Path | Problem]:
     """The manifest files that a path stands for, or why there is none."""
+    tree = working_tree_of(path)
+    if tree is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(tree)):
+        detail = "a link that leads out of the repository"
+        yield Problem("M001", Where(str(path)), detail, fix="Name the place that it leads to if that is meant.")
+        return
     if not path.is_dir():
         yield path
         return

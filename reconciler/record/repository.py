@@ -1,10 +1,20 @@
-"""Where the manifests come from: the commit they were read at, and what of them is not in it."""
+"""Where the manifests come from: the commit they were read at, and what of them is not in it.
+
+The files may be a stranger's pull request, and the repository an archive that somebody sent, so asking git runs nothing
+of either: the working tree is found by its `.git` alone (a folder can be made to look like a bare repository, with a
+configuration of its own), and what a configuration could have run is switched off.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+FILES: Final = (".yaml", ".yml", ".pbs", ".sh")
+"""What is read of a repository: manifests, and templates of job scripts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +37,123 @@ class NoRepository(Exception):
     """The manifests are not in a git working tree."""
 
 
+_QUIET: Final = {
+    "core.fsmonitor": "false",
+    "core.hooksPath": os.devnull,
+    "safe.bareRepository": "explicit",
+}
+"""Settings that a repository could have made otherwise, to have a program run."""
+_HEARD: Final = "filter.reconcile.clean"
+"""Set to nothing, to see that git heeds what is set."""
+_ENVIRONMENT: Final = {
+    "GIT_LITERAL_PATHSPECS": "1",
+    "GIT_ALLOW_PROTOCOL": "none",  # an object that is missing may be fetched, by any command the remote names
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_OPTIONAL_LOCKS": "0",  # no write of the index, so no hook after it
+}
+
+
+def working_tree_of(path: Path) -> Path | None:
+    """The nearest folder with a `.git`, from a path upwards as it is written: links are not followed. None for none.
+
+    git refuses to check out any `.git`, so no pull request can bring one.
+    """
+    start = _absolute(path)
+    return next((folder for folder in (start, *start.parents) if os.path.lexists(folder / ".git")), None)
+
+
 def revision_of(paths: Sequence[Path], beside: Sequence[str] = ()) -> Revision:
     """The revision of the working tree around the first path, and which files under `paths` are loose.
 
-    `beside` names further files and folders, relative to the root of the working tree.
+    `beside` names further files and folders, relative to the root of the working tree. The files of a submodule are in
+    no commit of this repository, so one among the manifests is loose, whatever its state.
 
     Raises:
         NoRepository: no working tree there, or git cannot read it.
     """
+    wanted = [*(os.path.realpath(path) for path in paths), *beside]
+    root = working_tree_of(Path(wanted[0]))
+    if root is None:
+        raise NoRepository(f"{paths[0]} is not in a git working tree")
+    quiet = _QUIET | dict.fromkeys(_filters(root), "")
+    # One command for the commit and both kinds of looseness; `-z` because names may hold anything.
+    every = ("--untracked-files=all", "--ignored=traditional", "--ignore-submodules=dirty", "--no-renames")
+    told = _git(root, quiet, "status", "--porcelain=v2", "--branch", "-z", *every, "--", *wanted).split("\0")
+    head = next(line.removeprefix("# branch.oid ") for line in told if line.startswith("# branch.oid "))
+    loose = {*_named(told), *_submodules(_git(root, quiet, "ls-files", "-s", "-z", "--", *wanted))}
+    return Revision(root, "" if head == "(initial)" else head, tuple(sorted(loose)))
+
+
+def came_with_git(folder: Path) -> bool:
+    """Whether git has the folder or something in it, so that a pull request may have brought it: by its name or, where
+    a link is on the way, by the place it leads to.
+
+    Raises:
+        NoRepository: git cannot tell.
+    """
+    for place in {_absolute(folder), Path(os.path.realpath(folder))}:
+        root = working_tree_of(place)
+        if root is None:
+            continue
+        inside = place.relative_to(root)
+        on_the_way = {str(path) for path in (inside, *inside.parents) if path != Path()}
+        listed = filter(None, _git(root, _QUIET, "ls-files", "-z", "--", *on_the_way).split("\0"))
+        if any(name in on_the_way or Path(name).is_relative_to(inside) for name in listed):
+            return True
+    return False
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100  # `resolve` would follow links
+
+
+def _named(told: Sequence[str]) -> Iterator[str]:
+    """The paths in `status --porcelain=v2 -z`: behind eight fields, ten for a conflict, one for an untracked file. Of
+    what is ignored only what is read counts: people ignore what lies about."""
+    fields = {"1": 8, "u": 10, "?": 1, "!": 1}
+    for line in told:
+        if line[:1] in fields:
+            path = line.split(" ", fields[line[0]])[-1]
+            if line[0] != "!" or path.endswith(FILES):
+                yield path
+
+
+def _submodules(listed: str) -> Iterator[str]:
+    for line in filter(None, listed.split("\0")):
+        about, _, path = line.partition("\t")
+        if about.startswith("160000 "):
+            yield path
+
+
+def _filters(root: Path) -> Iterator[str]:
+    """What the repository's own configuration says of filters: programs that git would put a changed file through."""
+    asked = ("--show-scope", "--name-only", "-z", "--get-regexp", r"^filter\.")
+    words = _git(root, _QUIET | {_HEARD: ""}, "config", *asked).split("\0")
+    found = list(zip(words[::2], words[1::2], strict=False))
+    if ("command", _HEARD) not in found:
+        raise NoRepository(f"{root} is not read: git 2.31 or newer is needed, which can be told to run nothing of it")
+    yield from (name for scope, name in found if scope in ("local", "worktree"))
+
+
+def _git(root: Path, settings: Mapping[str, str], *arguments: str) -> str:
+    """What a git command printed. In the environment a setting's name cannot be taken for anything else, and goes
+    before what any file says."""
     import git  # here, not above: it costs a quarter of a status command's time
 
-    start = paths[0] if paths[0].is_dir() else paths[0].parent
-    try:
-        repository = git.Repo(start, search_parent_directories=True)
-        root = Path(repository.working_dir)
-        commit = repository.head.commit.hexsha if repository.head.is_valid() else ""
-        # One command for both kinds of looseness; `-z` because names may hold anything.
-        told = repository.git.status("--porcelain=v1", "-z", "--untracked-files=all", "--", *map(str, paths), *beside)
-    except (git.InvalidGitRepositoryError, git.NoSuchPathError) as error:
-        raise NoRepository(f"{start} is not in a git working tree") from error
-    except git.GitCommandError as error:
-        raise NoRepository(f"git cannot read {start}: {error.stderr.strip()}") from error
-    loose = tuple(sorted(entry[3:] for entry in told.split("\0") if len(entry) > 3))
-    return Revision(root, commit, loose)
+    environment = _ENVIRONMENT | {
+        "GIT_CEILING_DIRECTORIES": str(root.parent),
+        "GIT_WORK_TREE": str(root),
+        "GIT_CONFIG_COUNT": str(len(settings)),
+    }
+    for number, (name, value) in enumerate(settings.items()):
+        environment |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    status, output, errors = git.Git(root).execute(
+        ["git", *arguments],
+        env=environment,
+        with_extended_output=True,
+        with_exceptions=False,
+        strip_newline_in_stdout=False,
+    )
+    if status != 0:
+        raise NoRepository(f"git cannot read {root}: {errors.strip()}")
+    return str(output)

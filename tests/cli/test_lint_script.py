@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.cli.lint_script import lint_script
@@ -171,12 +171,13 @@ def test_nothing_in_a_script_is_executed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(
     st.lists(
         st.one_of(
             st.sampled_from([*"\"'`$(){}[]|&;<>\\\n #=*~", "bash train_alcf.sh ", "export ", "LR=", "if ", "fi", "$((",
-                             "${", "<<E\n", "for ", "do ", "done", "case ", "esac", "TRAIN_ITERS=9", "--finetune "]),
+                             "${", "<<E\n", "for ", "do ", "done", "case ", "esac", "TRAIN_ITERS=9", "--finetune ",
+                             "qsub -v"]),
             st.text(max_size=4),
         ),
         max_size=25,

@@ -232,3 +232,52 @@ def test_validate_starts_without_what_it_does_not_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def campaign_in_a_repository(folder: Path, *replaced: tuple[str, str, str]) -> Path:
+    """The valid campaign in a git working tree, with a text replaced in each file named."""
+    (folder / ".git").mkdir()
+    manifests = shutil.copytree(CASES / "campaign", folder / "manifests")
+    for name, old, new in replaced:
+        text = (manifests / name).read_text(encoding="utf-8")
+        assert old in text
+        (manifests / name).write_text(text.replace(old, new), encoding="utf-8")
+    return manifests
+
+
+@pytest.mark.parametrize(
+    ("template", "line", "told"),
+    [
+        ("train.pbs", "{{ chekpoint | sh }}", "ops/train.pbs:2: 'chekpoint' is undefined"),
+        ("train.pbs", "echo {{ machine }}", "ops/train.pbs:2: a template prints "),
+        ("evaluate.pbs", "{{ launches[0].lgo | sh }}", "ops/evaluate.pbs:2: "),
+        ("convert.pbs", "{{ toll | sh }}", "ops/convert.pbs:2: 'toll' is undefined"),
+        ("machine/local.sh", "cd {{ checkout }}", "ops/machine/local.sh:2: a template prints "),
+    ],
+)
+def test_a_template_that_no_job_could_be_made_from_is_told(tmp_path: Path, template: str, line: str, told: str) -> None:
+    """Parsing shows neither a value that no job has nor one that is not quoted for the shell."""
+    manifests = campaign_in_a_repository(tmp_path, ("cluster.yaml", "machine: local", "machine: local, templates: ops"))
+    file = tmp_path / "ops" / template
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# ours\n{line}\n", encoding="utf-8")
+    result = run(validate, manifests)
+    assert result.exit_code == 1
+    assert f"M060 No usable template: {told}" in result.output
+
+
+def test_templates_that_jobs_can_be_made_from_are_fine(tmp_path: Path) -> None:
+    manifests = campaign_in_a_repository(tmp_path, ("cluster.yaml", "machine: local", "machine: local, templates: ops"))
+    packaged = Path(__file__).parents[2] / "templates"
+    shutil.copytree(packaged, tmp_path / "ops")
+    assert run(validate, manifests).output == "9 manifests valid in 7 files\n"
+
+
+def test_a_file_that_could_not_be_read_is_the_only_problem(tmp_path: Path) -> None:
+    """What refers to what it may hold is not called dangling."""
+    manifests = campaign_in_a_repository(tmp_path)
+    with (manifests / "two.yaml").open("wb") as stream:
+        stream.truncate(6_000_000)
+    result = run(validate, manifests)
+    assert "two.yaml: M002 File too large" in result.output
+    assert result.output.endswith("1 problem in 1 file\n")

@@ -181,7 +181,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lines=st.lists(st.sampled_from(PIECES) | st.integers(1, 2000).map(line), max_size=30),
     cuts=st.lists(st.floats(0, 1), max_size=5),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cluster.render import render
-from reconciler.model.manifests import LauncherSpec
+from reconciler.model.cluster import LauncherSpec
 from tests.cluster.node import Node
 from tests.cluster.world import until
 from tests.local.pbs.machine import Machine
@@ -202,7 +202,7 @@ def test_no_secret_reaches_the_launcher_or_what_it_saves(node: Node, template: s
 @pytest.mark.parametrize("name", [*filter(str.isupper, SECRETS), "CPT_KEY"])
 def test_a_manifest_sets_no_secret(name: str) -> None:
     launcher = {"kind": "megatron-deepspeed", "checkout": "launcher", "machine": "local", "startup": "5s"}
-    with pytest.raises(ValueError, match=f"environment sets {name}; a secret has no place in git"):
+    with pytest.raises(ValueError, match=f"environment.{name}.*\\n.*a secret has no place in git"):
         LauncherSpec.model_validate(launcher | {"environment": {name: "sesame"}})
 
 

@@ -130,7 +130,7 @@ def test_a_job_s_value_is_refused_or_arrives_as_it_is(tmp_path: Path, template: 
     arrives_or_is_refused(Node(tmp_path).build(), template, text)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(codec="utf-8"), max_size=30))
 @example("\x7f")
 def test_any_text_is_refused_or_arrives_as_it_is(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:

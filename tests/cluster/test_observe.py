@@ -114,7 +114,7 @@ HOSTILE: list[Any] = [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_a_spoilt_answer_never_raises(real_answer: dict[str, Any], data: st.DataObject) -> None:
     answer = copy.deepcopy(real_answer)

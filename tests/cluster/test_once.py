@@ -203,6 +203,28 @@ def test_an_id_that_qsub_printed_is_kept_even_if_pbs_lists_the_job_no_more(world
 
 
 @pytest.mark.parametrize(
+    ("log", "kind", "job_id"),
+    [
+        pytest.param(
+            "reconcile: 2026-11-23T23:43:05Z job 7.small begins on node1\n", "adopted", "7.small", id="it ran"
+        ),
+        pytest.param("Welcome to node1\nreconcile: job of\n", "done", "1.small", id="somebody else's words"),
+        pytest.param("", "done", "1.small", id="nothing was said"),
+    ],
+)
+def test_a_job_that_no_server_remembers_is_known_by_its_log(world: World, log: str, kind: str, job_id: str) -> None:
+    """qsub's answer was lost, and the job had ended before anybody looked, on a server without history."""
+    world.control(history=False)
+    world.execute(train())
+    entry = next((world.workspace / ".journal").glob("*train.json"))
+    entry.write_text(json.dumps(json.loads(entry.read_text()) | {"state": "intent", "job_id": None}))
+    (world.spool / "1.job").unlink()
+    (world.attempt / "jobs/l0-n0-train.log").write_text(log)
+    (outcome,) = world.execute(train())
+    assert (outcome.kind, outcome.job_id) == (kind, job_id)
+
+
+@pytest.mark.parametrize(
     ("begun_ago", "kind"),
     [pytest.param(60, "unknown", id="may still run"), pytest.param(3600, "done", id="too long ago")],
 )

@@ -49,7 +49,7 @@ def test_an_unknown_host_key_stops_with_its_fingerprint_and_the_command_and_is_n
         link.exec(["true"], b"", 10)
     assert key_of(sshd.host_key) in refused.value.message
     assert f"[127.0.0.1]:{sshd.port}" in refused.value.message
-    assert "ssh -- login true" in refused.value.fix
+    assert f"ssh -F {sshd.config} -- login true" in refused.value.fix
     assert sshd.known_hosts.read_text() == ""
     assert sshd.logged("Accepted") == 0
 
@@ -100,7 +100,7 @@ def test_a_wrong_key_is_offered_once_and_never_again(sshd: Sshd, tmp_path: Path)
         for _ in range(3):
             with pytest.raises(Refused, match="wrong was not accepted") as refused:
                 link.exec(["true"], b"", 10)
-            assert "ssh -- login true" in refused.value.fix
+            assert f"ssh -F {config} -- login true" in refused.value.fix
     assert sshd.logged("Connection from") == 1
     assert sshd.logged("Failed publickey") == 1
 
@@ -375,7 +375,7 @@ def test_without_a_terminal_no_prompt_is_answered_and_standard_input_is_left_alo
     ):
         link.open()
     assert host.rules.answers == []
-    assert "ssh -- login true" in refused.value.fix
+    assert "-- login true" in refused.value.fix
 
 
 def test_a_connection_that_broke_is_not_made_again_with_a_prompt_in_the_middle_of_the_work(tmp_path: Path) -> None:

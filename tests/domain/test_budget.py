@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.budget import iterations_for, jobs_forecast, legs_tokens, usable_seconds
@@ -29,7 +29,6 @@ def test_iterations_of_a_budget(tokens: int, per_iteration: int, save_every: int
     assert iterations_for(tokens, per_iteration, save_every) == iterations
 
 
-@settings(deadline=None)
 @given(st.integers(1, 10**14), st.integers(1, 10**8), st.integers(2, 10**4))
 def test_a_target_is_within_one_step_and_off_the_interval(tokens: int, per_iteration: int, save_every: int) -> None:
     count = iterations_for(tokens, per_iteration, save_every)

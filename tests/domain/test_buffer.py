@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.buffer import composition
@@ -26,7 +26,6 @@ def test_composition(rule: Literal["by-tokens", "equal"], sizes: dict[str, int],
     assert composition(sizes, rule) == {symbol: Fraction(share) for symbol, share in shares.items()}
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(st.from_regex(r"D[1-9]", fullmatch=True), st.integers(1, 10**14), min_size=1),
     st.sampled_from(["by-tokens", "equal"]),

@@ -7,11 +7,11 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.gates import diverged, forgetting, needed, recovery
-from reconciler.model.manifests import Gates, Limits
+from reconciler.model.gates import Gates, Limits
 from reconciler.model.observed import LogPoint, LogWindow, TrainLog
 from reconciler.model.verdict import Level
 
@@ -166,7 +166,6 @@ def test_divergence(of: TrainLog, why: str | None) -> None:
     assert found is None if why is None else why in str(found)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.none(), st.floats(0, 20)), max_size=6),
     st.lists(st.one_of(st.none(), st.floats(0, 20)), max_size=4),

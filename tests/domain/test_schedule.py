@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain import schedule
@@ -140,7 +140,6 @@ def curves(draw: st.DrawFn) -> tuple[Curve, int, int]:
     return curve(shape, position=position, iterations=iterations, to=to, warmup=warmup), position, iterations
 
 
-@settings(deadline=None)
 @given(curves(), st.data())
 def test_after_warm_up_the_rate_never_rises_and_stays_within_its_bounds(
     leg: tuple[Curve, int, int], data: st.DataObject
@@ -155,7 +154,6 @@ def test_after_warm_up_the_rate_never_rises_and_stays_within_its_bounds(
         assert rate_at(of, first) <= rate_at(of, min(second, of.warmup))
 
 
-@settings(deadline=None)
 @given(curves())
 def test_a_leg_ends_at_its_lower_rate(leg: tuple[Curve, int, int]) -> None:
     of, position, iterations = leg

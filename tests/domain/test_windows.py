@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.windows import opens
-from reconciler.model.manifests import DAYS, SubmitWindow
+from reconciler.model.cluster import SubmitWindow
+from reconciler.model.fieldtypes import DAYS
 
 NIGHTS = SubmitWindow.model_validate({"from": "20:00", "to": "06:00"})
 WEEKEND = SubmitWindow.model_validate({"days": ["sat", "sun"], "from": "00:00", "to": "24:00"})

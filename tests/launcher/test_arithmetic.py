@@ -92,7 +92,7 @@ EXPRESSIONS = st.recursive(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(EXPRESSIONS, min_size=10, max_size=40))
 def test_any_expression_has_bash_s_value_or_none(texts: list[str]) -> None:
     for text, number in zip(texts, bash(texts), strict=True):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from reconciler.launcher.command import Launch, TrainPaths, evaluate, train
-from reconciler.model.manifests import LAUNCHER_VARIABLES
+from reconciler.model.cluster import LAUNCHER_VARIABLES
 from reconciler.model.recipe import Curve, LegRecipe, Load, Recipe, Shape
 from tests.domain.test_resolve import resolved
 from tests.launcher.test_schedule_law import Case, cases, launch
@@ -220,7 +220,6 @@ def test_random_weights_load_from_where_they_save() -> None:
     assert launched.environment["LOAD"] == launched.environment["SAVE"] == "/w/leg-0"
 
 
-@settings(deadline=None)
 @given(cases())
 def test_laws_of_every_pair_of_jobs(case: Case) -> None:
     first = launch(case, later=False, universal=case.source is not None)

@@ -97,6 +97,77 @@ def test_the_rate_at_an_iteration(of: Case, at: tuple[int, ...], expected: list[
     assert rates(of, *at) == pytest.approx(expected, rel=1e-6)
 
 
+SETTINGS = "export SAVE=/n CKPT_DIR=/n GLOBAL_BATCH=192 TRAIN_ITERS=11 LR_DECAY_STYLE=constant LR_WARMUP_FRAC=0\n"
+LOADS = "export LOAD=/old\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "undecided"),
+    [
+        (LOADS + "[ -e /n/latest ] || F=--finetune; bash train_alcf.sh $F", "argument $F, which may be any flags"),
+        (LOADS + "if [ -e x ]; then F=(--finetune); fi; bash train_alcf.sh --seed=1 ${F[@]}", "argument ${F[@]}, which "
+         "may be any flags"),
+        (LOADS + "bash train_alcf.sh --no-load-rng $(flags)", "argument $(flags), which may be any flags"),
+        ("if [[ -f $SAVE/latest ]]; then export LOAD=$SAVE; else export LOAD=/old; fi; bash train_alcf.sh", "LOAD"),
+        ("LOAD=$RUN/old bash train_alcf.sh", "LOAD=$RUN/old"),
+        ("CKPT_DIR=$RUN bash train_alcf.sh", "LOAD=$RUN"),
+        (LOADS + "SAVE=$RUN bash train_alcf.sh", "SAVE=$RUN, which may be LOAD, with or without a checkpoint in it"),
+        ("export SAVE=$RUN; LOAD=$SAVE bash train_alcf.sh --finetune", "LOAD=$SAVE"),
+    ],
+)  # fmt: skip
+def test_what_is_loaded_is_not_known_when_what_decides_it_is_not(text: str, undecided: str) -> None:
+    forecast = settled(SETTINGS + text)
+    assert forecast.undecided == undecided
+    assert (forecast.kept, forecast.resets) == ((), ())
+    assert forecast.start_iteration == (0 if "train_alcf.sh --finetune" in text else None)
+    assert list(forecast.trace()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "resets", "start"),
+    [
+        ("LOAD=$RUN bash train_alcf.sh --finetune", ALL - WEIGHTS_ONLY, 0),
+        ("LOAD=$RUN bash train_alcf.sh --reset-iteration", {"iteration", "data"}, 0),
+        ("LOAD=$RUN bash train_alcf.sh --load-tag=global_step7", set(), 7),
+        (LOADS + "SAVE=$RUN bash train_alcf.sh --reset-iteration", {"iteration", "data"}, 0),
+        (LOADS + "bash train_alcf.sh --seed=$SEED --min-lr $LOW", set(), None),
+        (LOADS + "bash train_alcf.sh", set(), None),
+        (LOADS + "bash train_alcf.sh --load-tag=$TAG", set(), None),
+        ("bash train_alcf.sh", ALL, 0),
+    ],
+)
+def test_flags_of_a_first_job_tell_what_is_reset(text: str, resets: set[str], start: int | None) -> None:
+    forecast = settled(SETTINGS + text)
+    assert (forecast.undecided, set(forecast.resets), forecast.start_iteration) == ("", resets, start)
+
+
+def test_a_checkpoint_that_is_described_is_what_an_unknown_folder_holds() -> None:
+    forecast = settled(SETTINGS + "LOAD=~/old bash train_alcf.sh", state=SOURCE)
+    assert (forecast.undecided, forecast.start_iteration, forecast.known("LOAD")) == ("", 136_000, False)
+    assert not forecast.failed
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("LOAD=/a SAVE=$B DATA_FILE_LIST=/c bash train_alcf.sh", {"LOAD", "DATA_FILE_LIST"}),
+        ("CKPT_DIR=$B SAVE=/a DATA_FILE_LIST=$C bash train_alcf.sh", {"SAVE"}),
+        ("bash train_alcf.sh", {"DATA_FILE_LIST"}),
+        ("GLOBAL_BATCH=8 WORLD_SIZE=8 bash train_alcf.sh", {"LOAD", "SAVE", "DATA_FILE_LIST"}),
+        ("GLOBAL_BATCH=8 WORLD_SIZE=8 LR=$LR bash train_alcf.sh", {"DATA_FILE_LIST"}),
+    ],
+)
+def test_which_folders_are_known(text: str, known: set[str]) -> None:
+    forecast = settled(text)
+    assert {name for name in ("LOAD", "SAVE", "DATA_FILE_LIST") if forecast.known(name)} == known
+
+
+def test_no_rate_is_known_when_it_is_not_known_whose_schedule_counts() -> None:
+    text = f"LOAD=/flare/old {SETTINGS} OVERRIDE_CKPT_OPT_PARAM=$O bash train_alcf.sh --reset-iteration"
+    forecast = settled(text.replace("\n", " ").replace("export ", ""), state=SOURCE)
+    assert (forecast.schedule, forecast.findings) == (None, ())
+
+
 def test_outside_the_run_there_is_no_rate() -> None:
     assert rates(case(), -1, 1652) == [None, None]
 

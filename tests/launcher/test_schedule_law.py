@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.domain.schedule import curve_of, rate_at
@@ -85,7 +85,6 @@ def rates(case: Case) -> dict[int, float]:
     return followed
 
 
-@settings(deadline=None)
 @given(cases())
 def test_the_launcher_follows_the_planned_rate_at_every_iteration(case: Case) -> None:
     leg = case.leg

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from reconciler.launcher.callwords import Call
@@ -53,6 +53,36 @@ def test_what_is_read_is_what_bash_does(text: str) -> None:
         assert wrong(call, given_) == []
         assert not call.unknown
         assert not call.unknown_arguments
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "arguments", "not_seen"),
+    [
+        ("qsub -q prod -v LR=1e-4,TRAIN_ITERS=9 train_alcf.sh", {"LR": "1e-4", "TRAIN_ITERS": "9"}, (), set()),
+        ("export LR=1\nqsub train_alcf.sh", {}, (), {"LR"}),
+        ("A=2 qsub ./train_alcf.sh", {}, (), {"A"}),
+        ("export LR=1; B=3\nA=2 qsub -V -N x train_alcf.sh", {"LR": "1", "A": "2"}, (), {"B"}),
+        ("export LR=1 A=2\nqsub -vLR,B='3 4' train_alcf.sh", {"LR": "1", "B": "3 4"}, (), {"A"}),
+        ("qsub -v \"A='x,y',B=2\" -- bash train_alcf.sh --a", {"A": "x,y", "B": "2"}, ("--a",), set()),
+        ("LR=1 mpiexec -n 1 --ppn 1 bash train_alcf.sh --a", {"LR": "1"}, ("--a",), set()),
+    ],
+)
+def test_a_launcher_that_is_submitted_or_started_by_mpi(
+    text: str, environment: dict[str, str], arguments: tuple[str, ...], not_seen: set[str]
+) -> None:
+    (call,) = read_script(text).calls
+    assert (call.environment, call.arguments, set(call.unexported)) == (environment, arguments, not_seen)
+
+
+def test_what_qsub_passes_is_not_known_where_its_value_is_not() -> None:
+    (call,) = read_script("qsub -v A=1,B=$X,C=$(date) train_alcf.sh").calls
+    assert (call.environment, set(call.unknown)) == ({"A": "1"}, {"B", "C"})
+
+
+def test_the_size_of_a_submitted_job_is_what_qsub_asks_for() -> None:
+    script = read_script("#PBS -l select=2\nqsub -l select=16 -l walltime=01:00:00,filesystems=eagle train_alcf.sh")
+    assert (script.nodes, script.walltime_s, script.filesystems) == (16, 3600, "eagle")
+    assert read_script("#PBS -l select=2\nqsub train_alcf.sh").nodes is None
 
 
 NOT_KNOWN = {
@@ -161,7 +191,8 @@ def test_what_the_directives_ask_for(directives: str, found: tuple[object, ...])
         "echo bash train_alcf.sh",
         "cat train_alcf.sh",
         "# bash train_alcf.sh",
-        "qsub train_alcf.sh",
+        "qsub job.sh",
+        "qsub -v $SETTINGS train_alcf.sh",
         "cat <<E\nbash train_alcf.sh\nE\n",
         "exit; bash train_alcf.sh",
         "f() { bash train_alcf.sh; }",
@@ -287,7 +318,7 @@ def number_of(arguments: tuple[object, ...]) -> str:
     return str(arguments[0]).removeprefix("--call=")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(SCRIPTS)
 @example("return 2>/dev/null\nbash train_alcf.sh --end")
 @example("export LR=1\nfor SAVE in 1 2; do\nlocal LR=3 2>/dev/null\ndone\nbash train_alcf.sh --end")

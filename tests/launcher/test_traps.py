@@ -136,10 +136,12 @@ TRAPS: dict[str, tuple[Case, Case]] = {
         Case(text="LR=2e-4 bash train_alcf.sh\r\n"),
         Case(text="LR=2e-4 bash train_alcf.sh\n"),
     ),
+    "ORA029": (Case(text="qsub -v LR=2e-4 train_alcf.sh"), Case(text="LR=2e-4 bash train_alcf.sh")),
     "ORA030": (case(OVERRIDE_CKPT_OPT_PARAM="0"), case(drop=(OVER,), OVERRIDE_CKPT_OPT_PARAM=None)),
     "ORA031": (Case(PLAIN | {"LR": "0.0001"}, FLAGS[1:]), Case(PLAIN | {"LR_DECAY_ITERS": None}, FLAGS[1:])),
     "ORA032": (case(*COOL, RIGHT, LR_DECAY_STYLE="cosine"), case(*COOL, RIGHT)),
     "ORA033": (Case(PLAIN, (*FLAGS[1:], *COOL, RIGHT)), case(*COOL, RIGHT)),
+    "ORA034": (case("--universal-checkpoint", OPT="sophiag"), case("--universal-checkpoint", OPT="adamw")),
     "ORA040": (case(*COOL, "--lr_constant_plus_cooldown_frac=0.988"), case(*COOL, RIGHT)),
     "ORA041": (
         case("--min-lr=2e-05", LR_DECAY_STYLE="cosine"),
@@ -307,6 +309,11 @@ def test_a_flag_that_is_misspelt_is_guessed() -> None:
     [
         ("ORA002", Case(text="bash train_aGPT_2B_sophiag_stage2.sh"), "sets variables of its own"),
         ("ORA002", Case(text="bash train_alcf.sh; bash train_alcf.sh"), "2 calls of the launcher (lines 1, 1)"),
+        ("ORA003", Case(text="LR=2e-4 qsub train_alcf.sh"), "LR is set at line 1 and not passed by qsub"),
+        ("ORA007", case(NLAYERS="24"), "NLAYERS=24 does nothing: MODEL_ARCH=AuroraGPT-2B fixes it at 12"),
+        ("ORA007", case(SEQ="4096", MODEL_ARCH="2B"), "SEQ=4096 does nothing: MODEL_ARCH=2B fixes it at 8192"),
+        ("ORA007", case(DATA_CACHE_PATH="/flare/cache"), "DATA_CACHE_PATH does nothing: the launcher overwrites it"),
+        ("ORA007", case(USE_ACTIVATION_CHECKPOINTING="True"), "only `1` and `true` count"),
         ("ORA007", case(CLIP_GRAD="0.5"), "DeepSpeed clips by its own configuration, at 1.0"),
         ("ORA010", case("--min-lr=1e-3"), "--min-lr 0.001 is above the rate 0.0002"),
         ("ORA010", case("--min-lr=-1"), "--min-lr -1 is below 0"),
@@ -316,12 +323,14 @@ def test_a_flag_that_is_misspelt_is_guessed() -> None:
         ("ORA011", case(LR="nan"), "--lr 'nan' is no finite number"),
         ("ORA011", case(LR_DECAY_STYLE="WSD"), "'WSD' is no style; there is constant, linear, cosine"),
         ("ORA011", case(TRAIN_ITERS=None, TRAIN_TOKENS="1.5e12"), "is no whole number for bash"),
+        ("ORA011", case(OPT="ds.adamw"), "no valid JSON"),
         ("ORA013", case("--lr-decay-samples=9"), "--lr-decay-samples cannot be used with --train-iters"),
         ("ORA015", case(GRAD_ACC_STEPS="0"), "batch sizes must be above 0"),
         ("ORA015", case(GLOBAL_BATCH="6000"), "not divisible by micro batch size (1) times data parallel size (3072)"),
         ("ORA018", case("stray"), "unrecognized arguments: stray"),
         ("ORA019", case("--lr-decay-tokens=9"), "every step"),
         ("ORA021", case("--universal-checkpoint", drop=(RESET,), LOAD="/flare/new"), "reads `latest_universal` there"),
+        ("ORA030", case(NO_FLASH_ATTN="0"), "NO_FLASH_ATTN=0 is on"),
         ("ORA031", Case(PLAIN | {"LR_WARMUP_FRAC": "0.1"}, FLAGS[1:]), "LR_WARMUP_FRAC=0.1 is ignored"),
         ("ORA031", Case(PLAIN, FLAGS[1:]), "LR_DECAY_ITERS=137651 is ignored: the checkpoint's 136000 is used"),
         ("ORA040", Case({}, (*FLAGS, *COOL, "--lr_constant_plus_cooldown_frac=0.9"), None), "looks inverted"),
@@ -338,6 +347,121 @@ def test_a_flag_that_is_misspelt_is_guessed() -> None:
 )
 def test_another_form_of_a_trap(code: str, of: Case, words: str) -> None:
     assert any(words in finding.message for finding in of.said(code)), of.judged().findings
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {
+            "NLAYERS": "12",
+            "SEQ": "8192",
+            "HIDDEN": "2048",
+            "HEADS": "16",
+            "NUM_KV_HEAD": "4",
+            "FFN_HIDDEN_SIZE": "11008",
+        },
+        {"MODEL_ARCH": "7B", "NLAYERS": "24", "SEQ": "4096"},
+        {"USE_ACTIVATION_CHECKPOINTING": "true"},
+        {"USE_ACTIVATION_CHECKPOINTING": "0"},
+    ],
+)
+def test_a_value_that_is_what_it_looks_like_is_no_trap(env: dict[str, str]) -> None:
+    assert Case(env).said("ORA007") == []
+
+
+def test_a_default_budget_on_an_unknown_number_of_nodes_has_no_number_of_iterations() -> None:
+    (finding,) = Case(text="bash train_alcf.sh", nodes=None, state=None).said("ORA061")
+    assert finding.message.endswith("the default of 4,673,780,159,710 tokens")
+
+
+# --- what is said of a rate that jumps
+
+DONE = replace(SOURCE, iteration=100_000, decay=100_000 * BATCH)
+"""A source at LR max, at iteration 100,000."""
+MIDWAY = replace(DONE, iteration=120_000, lr=8e-5, min_lr=2e-5, path="/flare/new")
+"""A stage's own checkpoint in the middle of its cooldown from 2e-4 to 2e-5 at iteration 140,001."""
+WHOLE = {"TRAIN_ITERS": "140001", "LR_DECAY_ITERS": None}
+OWN = WHOLE | {"LOAD": "/flare/new"}
+SHARE = "--lr_constant_plus_cooldown_frac="
+
+
+def jumping(*more: str, state: State = DONE, **env: str | None) -> Case:
+    """A job in mode O whose counter goes on."""
+    return Case(WHOLE | env, (FLAGS[0], *more), state)
+
+
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        pytest.param(
+            jumping(*COOL, f"{SHARE}0.285719387719", LR="1e-4"), "from 0.0002 to 0.0001",
+            id="LR is halved, and a cooldown begins there",
+        ),
+        pytest.param(
+            jumping(RESET + "-iteration", *COOL, LR_DECAY_STYLE="cosine"), "a cosine is computed over the whole",
+            id="a cosine with a stray flag of a cooldown",
+        ),
+        pytest.param(
+            jumping(state=MIDWAY, **OWN), "the checkpoint is in a cooldown from 0.0002, whose flags are not stored",
+            id="the second job of a cooldown without its flags",
+        ),
+        pytest.param(
+            jumping(state=MIDWAY, **OWN, LR="1e-4", LR_DECAY_STYLE="linear"), "in the middle of a stage: LOAD is SAVE",
+            id="another schedule in the middle of a stage",
+        ),
+    ],
+)  # fmt: skip
+def test_a_jump_is_told_unless_another_rule_tells_it(of: Case, message: str) -> None:
+    (finding,) = of.said("ORA041")
+    assert message in finding.message
+    assert of.said("ORA040") == of.said("ORA046") == []
+
+
+def test_the_flags_of_a_cooldown_are_to_be_repeated_and_not_its_rate_frozen() -> None:
+    (finding,) = jumping(state=MIDWAY, **OWN).said("ORA041")
+    assert finding.fix.startswith("repeat on every job --min-lr=2e-05 --lr_constant_plus_cooldown ")
+    assert "LR=8e-05" not in finding.fix
+
+
+RATE_CODES = {"ORA040", "ORA041", "ORA043", "ORA045", "ORA046"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "codes"),
+    [
+        pytest.param(
+            jumping(RESET + "-iteration", *COOL, f"{SHARE}0.9"), {"ORA040", "ORA045"},
+            id="an inverted fraction, and a length that forgets what the schedule has counted",
+        ),
+        pytest.param(
+            jumping(RESET + "-iteration", *COOL, f"{SHARE}0.9", LR="1e-4"), {"ORA040", "ORA045"},
+            id="the same with another rate",
+        ),
+        pytest.param(
+            jumping(RESET + "-iteration", "--min-lr=2e-05", LR_DECAY_STYLE="cosine"), {"ORA041", "ORA045"},
+            id="a cosine over too short a length",
+        ),
+        pytest.param(jumping(state=MIDWAY, **OWN), {"ORA041"}, id="the flags of a cooldown are missing"),
+        pytest.param(
+            jumping(*COOL, f"{SHARE}0.7", state=MIDWAY, **OWN), {"ORA040"}, id="another fraction on a later job"
+        ),
+        pytest.param(
+            case(*COOL, f"{SHARE}0.005", LR_DECAY_ITERS="137000"), {"ORA045"}, id="a cooldown that ends too soon"
+        ),
+    ],
+)  # fmt: skip
+def test_every_fix_of_a_wrong_rate_works_and_with_the_others(wrong: Case, codes: set[str]) -> None:
+    found = [finding for finding in wrong.judged().findings if finding.code in RATE_CODES]
+    assert {finding.code for finding in found} == codes
+    words = [word.strip("(),") for finding in found for word in finding.fix.split()]
+    told = dict.fromkeys(word for word in words if word.startswith("--") or "=" in word)
+    flags = [word for word in told if word.startswith("--")]
+    env = [word.partition("=") for word in told if not word.startswith("--")]
+    assert len({name for name, _, _ in env}) == len(env), "two fixes set one variable to two values"
+    right = replace(wrong, env={**wrong.env, **{name: value for name, _, value in env}}, flags=(*wrong.flags, *flags))
+    now = right.judged()
+    assert [finding for finding in now.findings if finding.code in RATE_CODES] == []
+    assert now.rate(now.start_iteration or 0) == pytest.approx(wrong.state.lr if wrong.state else 0, rel=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ["33B", "llama3-3B", "smollm3-3B", "70B"])

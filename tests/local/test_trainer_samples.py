@@ -34,7 +34,7 @@ def test_split(split: str, documents: int, ends: tuple[int, ...]) -> None:
     assert samples.split_documents(split, documents) == ends
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(documents=st.integers(1, 12), wanted=st.integers(1, 60), seq=st.integers(1, 8))
 def test_a_file_repeats_in_whole_epochs(
     tmp_path_factory: pytest.TempPathFactory, documents: int, wanted: int, seq: int

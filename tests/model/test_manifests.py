@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from reconciler.model import source
+from reconciler.model.cluster import LauncherSpec
+from reconciler.model.fieldtypes import ListOnCluster
+from reconciler.model.gates import Limits
 from reconciler.model.manifests import (
     CampaignManifest,
     ClusterManifest,
     ExternalSource,
-    LauncherSpec,
-    Limits,
-    ListOnCluster,
     ModelManifest,
     StageManifest,
     StageSource,
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2] / "manifests"
 
 def read(path: str, index: int = 0) -> object:
     document = source.read(path, (ROOT / path).read_bytes()).documents[index]
-    manifest, problems = manifest_of(document)
+    manifest, problems, _ = manifest_of(document)
     assert problems == ()
     return manifest
 
@@ -105,7 +105,7 @@ def test_manifests_cannot_be_changed() -> None:
 def test_many_problems_of_one_document_are_cut_with_their_number() -> None:
     text = (ROOT / "auroragpt-v1/stage-1.yaml").read_text() + "".join(f"extra{n}: 1\n" for n in range(70))
     (document,) = source.read("f.yaml", text.encode()).documents
-    manifest, problems = manifest_of(document)
+    manifest, problems, _ = manifest_of(document)
     assert manifest is None
     assert [problem.code for problem in problems] == ["M022"] * PROBLEMS_MAX + ["M019"]
     assert problems[-1].detail == "20 more in this document"
@@ -114,7 +114,7 @@ def test_many_problems_of_one_document_are_cut_with_their_number() -> None:
 def test_a_line_end_after_a_name_is_no_part_of_it() -> None:
     """`$` of a regular expression matches before it; the classes do not."""
     text = (ROOT / "auroragpt-v1/stage-1.yaml").read_text().replace("name: stage-1", 'name: "stage-1\\n"')
-    manifest, problems = manifest_of(source.read("f.yaml", text.encode()).documents[0])
+    manifest, problems, _ = manifest_of(source.read("f.yaml", text.encode()).documents[0])
     assert manifest is None
     assert [(problem.code, problem.where.path) for problem in problems] == [("M026", ("metadata", "name"))]
 
@@ -145,7 +145,7 @@ def test_any_damage_to_a_manifest_is_told_and_never_raises(file: Path, data: st.
     text = "\n".join(lines).encode("utf-8", "surrogatepass")
     read_source = source.read(file.name, text)
     for document in read_source.documents:
-        manifest, problems = manifest_of(document)
+        manifest, problems, _ = manifest_of(document)
         assert (manifest is None) == bool(problems or document.faulty)
         for problem in problems:
             assert 1 <= problem.where.line <= len(source.lines_of(read_source.text or ""))

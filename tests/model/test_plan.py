@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.plan import Action, ActionKey, ActionKind, FileWrite, JobRequest, Plan
@@ -26,7 +26,6 @@ def test_a_key_in_words() -> None:
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,10}[a-z0-9])?", fullmatch=True)
 
 
-@settings(deadline=None)
 @given(
     NAMES,
     NAMES,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.recipe import Curve, LegRecipe, Load, Recipe, Shape, SourceRecipe, read_recipe
@@ -164,7 +164,6 @@ def test_a_recipe_file_reads_back_to_the_same_recipe(stage: str, rung: int) -> N
     assert back.digest == recipe.digest
 
 
-@settings(deadline=None)
 @given(st.floats(min_value=1e-12, max_value=1, allow_nan=False), st.decimals("0", "1", places=6))
 def test_any_rate_and_share_read_back(rate: float, share: Decimal) -> None:
     leg = replace(LEG, curve=replace(LEG.curve, high=rate), mixture={"D0": str(share)})
@@ -191,7 +190,6 @@ def test_what_is_no_recipe_is_read_as_none(text: str) -> None:
     assert read_recipe(text) is None
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_a_recipe_or_none(text: str) -> None:
     assert read_recipe(text) is None

@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.verdict import GateResult, Level, Verdict, read_verdict
@@ -67,7 +67,6 @@ def test_what_is_no_verdict_is_read_as_none(text: str) -> None:
     assert read_verdict(text) is None
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_no_verdict(text: str) -> None:
     assert read_verdict(text) is None

@@ -156,6 +156,8 @@ def test_resuming_from_the_newest_is_sound() -> None:
         ("files", f"{FOLDER}/leg-0/latest_checkpointed_iteration.txt", "inside a checkpoint"),
         ("files", f"{FOLDER}/leg-0/global_step100/x", "inside a checkpoint"),
         ("remove", f"{FOLDER}/leg-0/global_step100/x", "inside a checkpoint"),
+        ("remove", f"{FOLDER}/leg-1/latest", "inside a checkpoint"),
+        ("remove", f"{FOLDER}/leg-0/latest_checkpointed_iteration.txt", "inside a checkpoint"),
     ],
 )
 def test_writes_in_the_wrong_place(change: str, path: str, where: str) -> None:
@@ -164,6 +166,12 @@ def test_writes_in_the_wrong_place(change: str, path: str, where: str) -> None:
     (found,) = judge(plan_of(one), EMPTY)
     assert found.startswith(f"{one.key} touches {path}")
     assert where in found
+
+
+@pytest.mark.parametrize(("complete", "sound"), [(True, False), (False, True)])
+def test_the_pointer_is_taken_away_only_from_a_leg_without_a_complete_checkpoint(complete: bool, sound: bool) -> None:
+    one = replace(action(arguments=("--load-tag=global_step200",)), remove=(f"{FOLDER}/leg-0/latest",))
+    assert (judge(plan_of(one), seen(200, complete=complete)) == ()) is sound
 
 
 def test_writes_in_the_right_places() -> None:

@@ -221,7 +221,8 @@ def test_editing_what_is_to_come_is_a_change_and_no_refusal(
     pair: tuple[str, str], changes: list[tuple[str, str, str, str]]
 ) -> None:
     made = edited(after(1), pair).plan()
-    assert list(made.changes) == [Change(*change, started=False) for change in changes]
+    # What holds for all stages has held for the first.
+    assert list(made.changes) == [Change(*change, started=change[0] == "(campaign)") for change in changes]
     assert (made.refusals, len(made.actions)) == ((), 1)
 
 
@@ -296,7 +297,17 @@ def test_renaming_a_strategy_changes_nothing_that_is_trained() -> None:
     renamed = before.wanting(quickstart(swapped(("    - name: pretrain", "    - name: from-scratch"))))
     assert renamed.plan().actions == before.plan().actions
     assert [s.attempt for s in renamed.plan().stages] == [s.attempt for s in before.plan().stages]
-    assert renamed.plan().digest == before.plan().digest
+    assert renamed.plan().digest != before.plan().digest, "and yet it is another manifest than was reviewed"
+
+
+def test_an_edit_of_what_is_to_come_is_not_applied_along_with_a_plan_that_was_reviewed_before() -> None:
+    before = after(1)
+    later = before.wanting(
+        quickstart(swapped(("{D0: 0.33, D3: 0.33, buffer: 0.34}", "{D0: 0.34, D3: 0.33, buffer: 0.33}")))
+    )
+    assert later.plan().actions == before.plan().actions
+    changed = {name for name, fact in later.plan().facts.items() if before.plan().facts[name] != fact}
+    assert (changed, later.plan().digest == before.plan().digest) == ({"stage-4 as wanted"}, False)
 
 
 def test_moving_a_list_or_a_checkout_starts_nothing_over() -> None:

@@ -64,13 +64,6 @@ def test_a_declared_speed_is_per_node() -> None:
     assert two.node_hours == pytest.approx((100 + 2 * 10) * 2 / 3600)
 
 
-def test_a_walltime_that_start_up_eats_has_no_number_of_jobs() -> None:
-    world = World(quickstart(swapped(DECLARED, ("startup: 5s", "startup: 30s"))))
-    one = forecast(world, "stage-2")
-    assert one.jobs is None
-    assert one.node_hours == pytest.approx((100 + 60) * 2 / 3600)
-
-
 def measured(world: World, seconds: float) -> None:
     action = world.until(TRAIN)
     world.trained(action, 300)

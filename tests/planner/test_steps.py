@@ -24,6 +24,7 @@ from reconciler.model.observed import (
 )
 from reconciler.model.plan import Action, ActionKey, ActionKind
 from reconciler.model.status import Phase, Reason
+from reconciler.planner.checks import judge
 from reconciler.planner.planner import plan
 from tests.planner.world import ENDED_S, NOW_S, SAME, World, after, launch_of, log_of, quickstart, swapped
 
@@ -318,7 +319,7 @@ def test_a_job_that_pbs_does_not_know_and_that_left_no_trace_is_not_replaced(
     assert job_id in status.message
     if phase is Phase.HELD:
         assert "limits (qstat -Qf)" in status.message
-        assert "reconcile apply --retry stage-1" in status.message
+        assert "reconcile apply quickstart --retry stage-1" in status.message
     retried = world.wanting(quickstart(retry=frozenset({"stage-1"}))).plan().actions
     assert [action.key.ended for action in retried] == ([1] if phase is Phase.HELD else []), "a wait is not lifted"
 
@@ -401,6 +402,18 @@ def test_only_incomplete_checkpoints_start_over_from_the_source() -> None:
     action = fruitless(world)
     world.leg(action, checkpoints=(CheckpointSeen(100, False),), latest=100)
     assert "--reset-iteration" in launch_of(world.the_action())[1]
+
+
+def test_a_first_save_that_was_cut_off_is_not_loaded_by_the_next_job() -> None:
+    """From random weights a job loads from where it saves, and `latest` is written before the shards are down."""
+    world = World(quickstart())
+    action = fruitless(world)
+    world.leg(action, checkpoints=(CheckpointSeen(100, False, "1 of 2 shards"),), latest=100)
+    again = world.the_action()
+    folder = f"quickstart/stage-1/{again.key.attempt}"
+    assert again.remove == (f"{folder}/stop", f"{folder}/leg-0/latest")
+    assert again.summary.endswith("(the newest folder is incomplete and is left aside)")
+    assert judge(world.plan(), world.look()) == ()
 
 
 @pytest.mark.parametrize(("iteration", "kind"), [(1953, TRAIN), (1954, EVALUATE), (1955, EVALUATE)])
@@ -709,6 +722,21 @@ def test_that_hold_is_lifted_by_a_person_who_has_moved_the_folder_away() -> None
     assert world.the_action().key.ended == 2
 
 
+def test_a_first_stage_that_a_person_lets_start_over_is_not_stopped_for_it() -> None:
+    """Its checkpoints were lost, the job that then began anew was held, and its folder was moved away."""
+    world = World(quickstart())
+    partly(world, 300)
+    lost = world.the_action()
+    world.trained(lost, 100)
+    earlier = world.seen(lost).legs[0].logs
+    world.leg(lost, checkpoints=(), logs=(earlier[0], replace(earlier[1], started_from_random=True)))
+    assert world.status("stage-1").reason is Reason.STARTED_FROM_RANDOM
+    retried = world.wanting(quickstart(retry=frozenset({"stage-1"})))
+    again = running(retried, started_from_random=True)
+    assert again.key.ended == 2
+    assert world.status("stage-1").reason is Reason.JOB_LIVE
+
+
 def test_the_first_job_of_a_random_stage_may_start_from_random() -> None:
     world = World(quickstart())
     running(world, started_from_random=True)
@@ -825,10 +853,43 @@ def test_done_needs_the_verdict_and_not_the_jobs() -> None:
 def test_losses_at_another_checkpoint_are_not_the_stage_s() -> None:
     world = World(quickstart())
     action = world.until(EVALUATE)
-    world.rewrite(action, evaluations=(EvaluationSeen(0, 1900, SAME), EvaluationSeen(1, 1954, SAME)))
+    found = world.results(SAME)
+    world.rewrite(action, evaluations=(EvaluationSeen(0, 1900, found), EvaluationSeen(1, 1954, found)))
     assert world.the_action().key.kind is EVALUATE
-    world.rewrite(action, evaluations=(EvaluationSeen(0, 1954, SAME),))
+    world.rewrite(action, evaluations=(EvaluationSeen(0, 1954, found),))
     assert world.the_action().key.kind is JUDGE
+
+
+VAL_D0 = "{name: val-D0, of: D0, samples: 64, lists: {local: {path: data/val-D0.txt}}}"
+
+
+@pytest.mark.parametrize(
+    "exchanged",
+    [
+        pytest.param(VAL_D0.replace("64", "32"), id="fewer samples"),
+        pytest.param(VAL_D0.replace("val-D0.txt", "val-D2.txt"), id="another list under the same name"),
+    ],
+)
+def test_a_loss_on_a_set_that_was_exchanged_since_is_not_compared(exchanged: str) -> None:
+    """The source is evaluated anew, on the set that has changed alone."""
+    world = after(1).wanting(quickstart(swapped((VAL_D0, exchanged))))
+    assert world.status("stage-1").phase is Phase.DONE, "what was judged stays judged"
+    assert kinds_up_to_training(world) == [CONVERT, EVALUATE]
+
+
+def test_a_list_whose_content_changed_under_a_validation_set_is_another_set() -> None:
+    assert kinds_up_to_training(after(1)) == [CONVERT], "stage 1 has evaluated the source"
+    world = after(1)
+    world.lists[world.desired.validation_paths()["val-D0"]] = ListSeen("1 /data/other text\n", "another sha")
+    assert kinds_up_to_training(world) == [CONVERT, EVALUATE]
+
+
+def kinds_up_to_training(world: World) -> list[ActionKind]:
+    """What is done before the first training job."""
+    kinds: list[ActionKind] = []
+    while world.the_action().key.kind is not TRAIN:
+        kinds.append(world.carry_out(SAME))
+    return kinds
 
 
 def test_keys_of_everything_done_are_of_one_attempt_each() -> None:

@@ -190,7 +190,7 @@ def live_keys(look: Observed) -> list[ActionKey]:
     return [key for key in found if key is not None]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(looks())
 def test_every_look_has_an_answer_and_the_answer_is_sound(case: tuple[Desired, Observed]) -> None:
     desired, look = case

@@ -27,6 +27,7 @@ from reconciler.model.plan import Action, ActionKind, Plan
 from reconciler.model.status import StageStatus
 from reconciler.planner.desired import Desired, Site
 from reconciler.planner.ended import FLUSH_GRACE_S
+from reconciler.planner.lists import read_lists
 from reconciler.planner.planner import plan
 
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -170,8 +171,13 @@ class World:
         self.end(self.submit(action))
         _, leg, iteration = action.key.detail.split("-")
         attempt = self.seen(action)
-        made = EvaluationSeen(int(leg), int(iteration), losses, str(action.key))
+        made = EvaluationSeen(int(leg), int(iteration), self.results(losses), str(action.key))
         self.attempts[attempt.stage, attempt.attempt] = replace(attempt, evaluations=(*attempt.evaluations, made))
+
+    def results(self, losses: Mapping[str, float]) -> dict[str, float]:
+        """Losses by validation set, under the names that their evaluation gives its results."""
+        names = read_lists(self.desired, self.look()).validation
+        return {names[label]: loss for label, loss in losses.items()}
 
     def judged(self, action: Action) -> None:
         """The verdict of this action was written."""

@@ -8,4 +8,4 @@
 cd "${PBS_O_WORKDIR}" || exit 1
 module load frameworks
 
-qsub train_alcf.sh
+qsub stage-2.sh

@@ -1,0 +1,28 @@
+#!/bin/bash -l
+#PBS -A AuroraGPT
+#PBS -q prod
+#PBS -l select=256
+#PBS -l walltime=06:00:00,filesystems=flare:home
+#PBS -j oe
+
+cd "${PBS_O_WORKDIR}" || exit 1
+module load frameworks
+
+export MODEL_ARCH=AuroraGPT-2B
+export DATA_FILE_LIST=ALCF/data-lists/aurora/reasoning.txt
+export SAVE=/flare/AuroraGPT/stage-4
+export CKPT_DIR=$SAVE
+export GLOBAL_BATCH=6144
+export GRAD_ACC_STEPS=2
+export LR=0.0002
+export LR_DECAY_STYLE=constant
+export LR_WARMUP_FRAC=0
+export SAVE_INTERVAL=100
+export NLAYERS=24 SEQ=4096
+export DATA_CACHE_PATH=/flare/AuroraGPT/cache
+export USE_ACTIVATION_CHECKPOINTING=True
+export NO_FLASH_ATTN=0
+export OPT=sophiag
+export LOAD=/flare/AuroraGPT/stage-3
+
+bash train_alcf.sh --finetune --universal-checkpoint
