@@ -16,6 +16,8 @@ NOT_HERE = frozenset(
         "reason: BaselineNeeded",  # every source was evaluated by its own stage
         "reason: VerdictUnreadable",  # nobody damages files here but crashes, and a verdict is made safe
         "reason: NodeHoursExhausted",  # the bound is generous; a checker holds it
+        "reason: JobsExhausted",  # two fruitless jobs hold sooner; seen in none of 800 seeds
+        "reason: SourceUnusable",  # a done stage's last checkpoint is written back before a crash can take it
         "reason: Suspended",  # these depend on manifests that this campaign does not have
         "reason: GateHolds",
         "reason: SubmitWindowClosed",

@@ -239,6 +239,9 @@ class Server:
         if job.state != "Q" or job.starts != start - 1:
             return
         world = self.world
+        if world.now < job.unlisted_until:  # not in an execution queue yet
+            world.at(job.unlisted_until, lambda: self.begin(job, start))
+            return
         job.state, job.substate, job.comment, job.starts = "R", 42, "Job run", start
         job.started_at = job.changed_at = world.now
         job.node = f"node{world.chance.of('nodes').randrange(4)}"
