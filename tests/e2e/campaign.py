@@ -60,7 +60,10 @@ class Repository:
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Stage → its status, from `reconcile status --json`."""
-        body = json.loads(self.run("status", "--json"))
+        told = subprocess.run(
+            self.command("status", "--json"), cwd=self.root, capture_output=True, text=True, check=True
+        )
+        body = json.loads(told.stdout)
         return {stage["stage"]: stage for stage in body["stages"]}
 
     def jobs(self) -> dict[str, dict[str, Any]]:

@@ -134,8 +134,9 @@ def test_killed_at_any_moment_the_campaign_ends_in_the_same_state(undisturbed: R
 def test_a_run_that_diverges_is_stopped_while_it_runs(tmp_path: Path) -> None:
     """The budget would take minutes; the job is asked to stop within seconds, and its rung fails with the number."""
     repository = make(tmp_path / "repository")
-    repository.edit("campaign.yaml", "max: 2e-3", "max: 20")
-    repository.edit("stages.yaml", "tokens: 245759", "tokens: 40M")
+    repository.edit("campaign.yaml", "max: 2e-3", "max: 1")
+    repository.edit("stages.yaml", "warmup: 10%", "warmup: 2.5%")
+    repository.edit("stages.yaml", "tokens: 245759", "tokens: 8M")
     repository.edit("stages.yaml", "walltime: 13s", "walltime: 5m")
     repository.git("commit", "-q", "-a", "-m", "Far too hot")
     told = repository.run("apply", "--until-done", "--yes", status=1)
