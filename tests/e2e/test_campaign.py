@@ -131,22 +131,6 @@ def test_killed_at_any_moment_the_campaign_ends_in_the_same_state(undisturbed: R
     assert_no_iteration_trained_twice(repository)
 
 
-def test_a_run_that_diverges_is_stopped_while_it_runs(tmp_path: Path) -> None:
-    """The budget would take minutes; the job is asked to stop within seconds, and its rung fails with the number."""
-    repository = make(tmp_path / "repository")
-    repository.edit("campaign.yaml", "max: 2e-3", "max: 1")
-    repository.edit("stages.yaml", "warmup: 10%", "warmup: 2.5%")
-    repository.edit("stages.yaml", "tokens: 245759", "tokens: 8M")
-    repository.edit("stages.yaml", "walltime: 13s", "walltime: 5m")
-    repository.git("commit", "-q", "-a", "-m", "Far too hot")
-    told = repository.run("apply", "--until-done", "--yes", status=1)
-    stage = repository.status()["stage-1"]
-    assert (stage["phase"], stage["reason"]) == ("Held", "LadderExhausted")
-    assert "diverged" in stage["rungs"][0]["message"] or "NaN" in stage["rungs"][0]["message"]
-    assert "stage-1: stop" in told
-    assert "Detected kill switch" in next(repository.workspace.rglob("l0-n0-train.log")).read_text()
-
-
 def test_a_verdict_that_was_deleted_is_written_again(undisturbed: Repository) -> None:
     """And one that was damaged holds: it is never judged round and round."""
     (verdict,) = undisturbed.workspace.glob("quickstart/stage-4/*/verdicts/final.json")
