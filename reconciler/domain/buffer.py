@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Literal
 
 
-def composition(tokens: Mapping[str, int], rule: Literal["by-tokens", "equal"]) -> dict[str, Fraction]:
+def composition(tokens: Mapping[str, int], rule: Literal["by-tokens", "equal", "declared"]) -> dict[str, Fraction]:
     """Share of each dataset in B, summing to 1; empty when B is.
 
     `tokens` maps the symbols of the datasets in B to their sizes.

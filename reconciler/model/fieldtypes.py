@@ -29,6 +29,7 @@ PATH_PATTERN: Final = r"^[A-Za-z0-9_./][A-Za-z0-9_./+-]{0,999}$"
 HOUR_PATTERN: Final = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
 ZONE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+RULE_PATTERN: Final = r"^CPT[0-9]{3}$"
 TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f]*$"
 
 
@@ -78,6 +79,7 @@ Label = Annotated[str, Field(pattern=LABEL_PATTERN)]
 Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
 Term = Annotated[str, Field(pattern=TERM_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
+Rule = Annotated[str, Field(pattern=RULE_PATTERN)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 HourOfDay = Annotated[str, Field(pattern=HOUR_PATTERN)]

@@ -137,5 +137,6 @@ FORMS: Final[dict[str, Form]] = {
     fieldtypes.ENVIRONMENT_PATTERN: Form("a variable's name in capitals", _environment),
     fieldtypes.HOUR_PATTERN: Form("a time of day such as 06:30 or 20:00; 24:00 is the end of the day", _hour),
     fieldtypes.ZONE_PATTERN: Form("a time zone such as America/Chicago or UTC", _nothing),
+    fieldtypes.RULE_PATTERN: Form("a rule's code such as CPT004; `reconcile explain` lists them", _nothing),
     fieldtypes.TEXT_PATTERN: Form("text in one line", _nothing),
 }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Annotated
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from reconciler.model.fieldtypes import Frozen, Positive, Share
+from reconciler.model.fieldtypes import Count, Frozen, Label, Name, Positive, Share, Text
 
 
 class Limits(Frozen):
@@ -24,6 +25,24 @@ class Limits(Frozen):
         return self
 
 
+class ContinuityGate(Frozen):
+    """The first losses after a load match what the parent logged last; a bad load looks like ln(vocabulary)."""
+
+    rise: Positive = Decimal("0.05")
+    """Nats that the mean of the first 20 losses may lie above the parent's."""
+    sigmas: Positive = Decimal(6)
+    """Or as many standard deviations of the parent's last losses, where that is more."""
+
+
+class SpikeGate(Frozen):
+    """A loss far above those before it (OLMo-core: 6 σ over the last 128 steps)."""
+
+    sigmas: Positive = Decimal(6)
+    """A loss above mean + this many standard deviations of the window before it is a spike."""
+    per_10k: Positive = Decimal(3)
+    """Spikes in 10,000 iterations that are tolerated; more fail the gate."""
+
+
 class ForgettingGate(Frozen):
     """Rise of a frozen validation loss over its value at the stage's source checkpoint."""
 
@@ -31,6 +50,12 @@ class ForgettingGate(Frozen):
     """For a stage whose `shift` is weak."""
     strong: Limits = Limits(warn=Decimal("0.15"), fail=Decimal("0.30"))
     """For a stage whose `shift` is strong."""
+    every: Share | None = None
+    """Share of the stage's tokens between evaluations on the way, made between two jobs; none: at the end only."""
+    grace: Share = Decimal("0.10")
+    """Share of the stage's tokens before an evaluation on the way counts: metrics dip first (stability gap)."""
+    consecutive: Count = 3
+    """Evaluations in a row above `fail` that end the attempt before its budget is spent."""
 
 
 class RecoveryGate(Frozen):
@@ -40,10 +65,34 @@ class RecoveryGate(Frozen):
     """Share of the leg's tokens before the loss is judged."""
 
 
+class ExternalGate(Frozen):
+    """A number out of the JSON file that an evaluation harness wrote for the attempt's last checkpoint.
+
+    The file is `<attempt>/external/<name>.json` on the cluster; the attempt waits for it after its own evaluations.
+    """
+
+    name: Name
+    """Name of the file, without `.json`."""
+    metric: Annotated[tuple[Text, ...], Field(min_length=1)]
+    """Keys that lead to the number: [results, mmlu, "acc,none"]."""
+    at_least: Positive | None = None
+    """Below this the gate fails."""
+    at_most: Positive | None = None
+    """Above this the gate fails."""
+
+
 class Gates(Frozen):
     """What an attempt is judged by; defaults and their sources: docs/gates.md."""
 
+    continuity: ContinuityGate | None = ContinuityGate()
+    """First losses after a load. `null` turns the gate off."""
+    spike: SpikeGate | None = SpikeGate()
+    """Sudden rises of the training loss. `null` turns the gate off."""
     forgetting: ForgettingGate | None = ForgettingGate()
     """Rise of old-data loss. `null` turns the gate off."""
     recovery: RecoveryGate | None = RecoveryGate()
     """Return of the training loss. `null` turns the gate off."""
+    target: dict[Label, Positive] = Field(default={})
+    """Validation set → loss in nats that the end of the stage must reach."""
+    external: tuple[ExternalGate, ...] = ()
+    """Results of evaluation harnesses."""

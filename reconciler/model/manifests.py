@@ -23,6 +23,7 @@ from reconciler.model.fieldtypes import (
     Path,
     Positive,
     RateField,
+    Rule,
     Share,
     Symbol,
     Term,
@@ -169,6 +170,18 @@ class DatasetSpec(Frozen):
     """Its weighted file list on each cluster, by the cluster's name."""
 
 
+# --- Rules -----------------------------------------------------------------------------------------------------------
+
+
+class Waiver(Frozen):
+    """A rule of the cookbook that is knowingly broken here; every plan shows it with its reason."""
+
+    rule: Rule
+    """CPT001 and so on; `reconcile explain` lists them."""
+    reason: Text
+    """Why it is right to break it here."""
+
+
 # --- Campaign --------------------------------------------------------------------------------------------------------
 
 
@@ -181,11 +194,28 @@ class LearningRate(Frozen):
     """Where the last cooldown ends, `lrFinal`."""
 
 
+class Selection(Frozen):
+    """Which files of a dataset the buffer takes, "representative or difficult samples" (cookbook, Strategy 3)."""
+
+    shards: tuple[Path, ...] = ()
+    """Files by the end of their prefix in the dataset's list; empty: all."""
+    scores: Lists | None = None
+    """A score file on each cluster, `score tokens prefix` a line, for the same files as the dataset's list."""
+    order: Literal["highest", "lowest", "middle"] = "highest"
+    """Which scores are taken first: difficult ones are highest or lowest, representative ones in the middle."""
+    cap: Tokens | None = None
+    """Files are taken in order until they hold this many tokens; needs scores."""
+
+
 class Buffer(Frozen):
     """How the buffer B is composed of the datasets of done stages after D0."""
 
-    composition: Literal["by-tokens", "equal"] = "by-tokens"
-    """Each done dataset's share of the buffer: by its tokens, or equal."""
+    composition: Literal["by-tokens", "equal", "declared"] = "by-tokens"
+    """Each done dataset's share of the buffer: by its tokens, equal, or as `weights` says."""
+    weights: dict[Symbol, Weight] = Field(default={})
+    """For `declared`: relative weight of each dataset; the share is taken among those that the buffer holds."""
+    select: dict[Symbol, Selection] = Field(default={})
+    """Which files of a dataset the buffer takes; all of one that is not named."""
 
 
 class CampaignBounds(Frozen):
@@ -195,6 +225,8 @@ class CampaignBounds(Frozen):
     """Rungs of a ladder that may be tried."""
     jobs_per_attempt: Count = 100
     """Jobs, retries included."""
+    tokens: Tokens | None = None
+    """Tokens trained in the whole campaign, discarded attempts and pilots of trials included."""
     node_hours: Positive
     """Spending of the whole campaign."""
 
@@ -218,6 +250,8 @@ class CampaignSpec(Frozen):
     """Defaults for every stage."""
     bounds: CampaignBounds
     """Where to stop and ask."""
+    waive: tuple[Waiver, ...] = ()
+    """Rules that are waived for the whole campaign."""
 
 
 # --- Stage -----------------------------------------------------------------------------------------------------------
@@ -228,8 +262,8 @@ class StageSource(Frozen):
 
     stage: Name
     """Name of an earlier stage of the campaign."""
-    checkpoint: Literal["pre-cooldown", "converged"] = "pre-cooldown"
-    """Before its cooldown (at LR max), or after."""
+    checkpoint: Literal["pre-cooldown", "converged", "final"] = "pre-cooldown"
+    """Before its cooldown (at LR max), after it, or where the stage ended whatever its rate is there."""
 
 
 class ExternalSource(Frozen):
@@ -243,6 +277,8 @@ class ExternalSource(Frozen):
     """`zero`: as training saves it, for one data-parallel size; `universal`: for any."""
     data_parallel: Count | None = None
     """Data-parallel size that a `zero` checkpoint was saved by."""
+    rate: Positive | None = None
+    """Learning rate at which it was saved, for `lrSource`."""
     trained_on: tuple[Name, ...] = ()
     """Names of datasets it has been trained on, so that mixtures may replay them."""
 
@@ -250,18 +286,24 @@ class ExternalSource(Frozen):
 class LrPolicy(Frozen):
     """One learning-rate curve over a leg.
 
-    `constant` stays at `at`; `cooldown` and `cosine` fall from `at` to `to`. `warmup` (a share of the leg) rises from
-    0 to `at` first: only for a first stage or a declared `rewarm`, since an infinite schedule never rewarms unasked.
+    `constant` stays at `at`; `cooldown` and `cosine` fall from `at` to `to`; `continue` goes on along the decay of the
+    leg before, or of the source where it is the first leg. `warmup` (a share of the leg) rises from 0 to `at` first:
+    only for a first stage or a declared `rewarm`, since an infinite schedule never rewarms unasked.
     """
 
-    shape: Literal["constant", "cooldown", "cosine"]
+    shape: Literal["constant", "cooldown", "cosine", "continue"]
     """The curve."""
     at: RateField = Rate("lrMax", Decimal(1))
     """Rate at which the leg begins (after warm-up)."""
     to: RateField = Rate("lrFinal", Decimal(1))
     """Rate at which a cooldown or cosine ends."""
-    decay: Literal["1-sqrt"] = "1-sqrt"
-    """Form of a cooldown: `at − (at − to)·√r`, r being the share done."""
+    until: RateField | None = None
+    """Rate at which the leg ends and the next one goes on along the same decay: where the data is switched
+    (cookbook, Strategy 4). The leg's tokens follow from it."""
+    over: Tokens | None = None
+    """Tokens that the whole decay takes, where it ends after the stage; a later stage's first leg continues it."""
+    decay: Literal["1-sqrt", "linear", "exponential"] = "1-sqrt"
+    """Form of a cooldown: `at − (at − to)·√r`, a line, or `at·(to/at)^r`, r being the share done."""
     warmup: Share = Decimal(0)
     """Share of the leg over which the rate rises from 0."""
     rewarm: bool = False
@@ -279,13 +321,69 @@ class Leg(Frozen):
     """Tokens of this leg; one leg may leave it out and takes what is left of the stage's."""
 
 
+class BatchScale(Frozen):
+    """Another batch than the model's: "need to reduce/increase LR by √k or k" (cookbook, things to keep in mind)."""
+
+    times: AboveZero
+    """k: sequences per step, as a multiple of the model's."""
+    rate: Literal["sqrt", "linear"]
+    """Every rate of the strategy is multiplied by √k or by k."""
+
+
+class UsedStrategy(Frozen):
+    """Holds when an earlier stage was done by one of these strategies."""
+
+    stage: Name
+    """Name of an earlier stage."""
+    used: Annotated[tuple[Name, ...], Field(min_length=1)]
+    """Names of its strategies."""
+
+
+class TrialMatrix(Frozen):
+    """What a trial varies; every combination is a pilot. At least one axis, at most 12 combinations."""
+
+    mixture: dict[Name, Annotated[dict[Term, Weight], Field(min_length=1)]] = Field(default={})
+    """Name → mixture of the last leg."""
+    divisor: tuple[Count, ...] = ()
+    """N: the decay of the last leg ends at its `at` / N (cookbook, Strategy 4: "Try N=10, 50, 100")."""
+    rate: tuple[RateField, ...] = ()
+    """`at` of the last leg that rewarms (cookbook: LR, LR/2 and 2LR were tested)."""
+
+
+class Trial(Frozen):
+    """A rung that is tried in several variants with few tokens before one of them gets the stage's budget."""
+
+    tokens: Tokens
+    """Pilot budget of each variant; the strategy's legs are shortened in proportion."""
+    matrix: TrialMatrix
+    """What is varied."""
+    compare: Annotated[tuple[Label, ...], Field(min_length=1)]
+    """Validation sets whose mean loss at the end of the pilots decides."""
+    choose: Literal["lowest-loss", "person"] = "lowest-loss"
+    """Who decides when all pilots are judged."""
+    chosen: Name | None = None
+    """A person's choice, by the variant's name."""
+    at_once: Count = 1
+    """Pilots whose jobs may be queued at the same time."""
+
+
 class Strategy(Frozen):
     """One rung of a stage's ladder."""
 
     name: Name
     """Unique in its stage."""
+    if_: Literal["forgetting", "no-recovery", "divergence"] | UsedStrategy | None = Field(default=None, alias="if")
+    """When this rung is tried; otherwise it is skipped. A word: a rung before it failed that gate."""
+    source: StageSource | ExternalSource | None = None
+    """Instead of the stage's source (cookbook, Strategy 5: a converged checkpoint)."""
+    batch: BatchScale | None = None
+    """Another batch than the model's, with the rates scaled to it."""
     legs: Annotated[tuple[Leg, ...], Field(min_length=1)]
     """Trained one after the other."""
+    trial: Trial | None = None
+    """Variants to try with few tokens first."""
+    waive: tuple[Waiver, ...] = ()
+    """Rules that are waived for this rung."""
 
 
 class Resources(Frozen):
@@ -320,6 +418,8 @@ class StageSpec(Frozen):
     """Instead of the campaign's."""
     suspend: bool = False
     """Hold this stage: nothing new is submitted."""
+    waive: tuple[Waiver, ...] = ()
+    """Rules that are waived for this stage."""
 
 
 class _Manifest(Frozen):

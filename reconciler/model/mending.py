@@ -15,7 +15,7 @@ from reconciler.model.problems import Path
 from reconciler.model.schema import Schema
 from reconciler.model.shape import meant_branch
 
-_SAMPLES: Final = ("not-read", "D0", "1", "1s", "1%", "X", "00:00", "lrMax", "0" * 64)
+_SAMPLES: Final = ("not-read", "D0", "1", "1s", "1%", "X", "00:00", "lrMax", "0" * 64, "CPT001")
 """For every form of text one that has it (a test holds that); as a name, one that nobody gives to anything."""
 
 

@@ -137,15 +137,21 @@ def _objects(schema: Schema) -> Iterator[tuple[type[Frozen], Schema]]:
 def _property(node: Schema, info: FieldInfo) -> Schema:
     node = {key: value for key, value in node.items() if key not in ("title", "default")}
     if "anyOf" in node:
-        node["anyOf"] = list(_flat(node["anyOf"]))
-    if "patternProperties" in node:
-        # Pydantic leaves keys outside the pattern free; here they are refused, with a message of their own.
-        ((pattern, values),) = node.pop("patternProperties").items()
-        node |= {"propertyNames": {"pattern": pattern}, "additionalProperties": values}
+        node["anyOf"] = [_closed(alternative) for alternative in _flat(node["anyOf"])]
+    node = _closed(node)
     default = _spelled(info.get_default(call_default_factory=True, validated_data={}), node)
     if default is not None:
         node["default"] = default
     return node
+
+
+def _closed(node: Schema) -> Schema:
+    """Pydantic leaves keys outside a mapping's pattern free; here they are refused, with a message of their own."""
+    if "patternProperties" not in node:
+        return node
+    ((pattern, values),) = node["patternProperties"].items()
+    rest = {key: value for key, value in node.items() if key != "patternProperties"}
+    return rest | {"propertyNames": {"pattern": pattern}, "additionalProperties": _closed(values)}
 
 
 def _flat(alternatives: list[Schema]) -> Iterator[Schema]:
