@@ -73,7 +73,7 @@ def look(desired: Desired, link: Transport) -> Look:
     request = ObserveRequest(
         workspace=desired.site.workspace,
         campaign=desired.campaign,
-        lists=tuple(sorted({*desired.list_paths().values(), *desired.validation_paths().values()})),
+        lists=desired.asked_lists(),
         windows=WINDOWS_PER_LOG,
     )
     observed = observe(link, request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -32,6 +33,15 @@ def bar(share: float, width: int = 20) -> str:
     """A progress bar; full only when `share` is 1 or more."""
     filled = min(width, int(share * width))
     return "█" * filled + "░" * (width - filled)
+
+
+def dot(value: float | None, low: float, high: float, width: int = 24) -> str:
+    """A value as a dot on a line from `low` to `high`; an empty line for one that is not there or not finite."""
+    if value is None or not math.isfinite(value):
+        return " " * width
+    place = round((value - low) / (high - low) * (width - 1)) if high > low else 0
+    place = max(0, min(width - 1, place))
+    return "─" * place + "●" + "─" * (width - 1 - place)
 
 
 def weight(share: str) -> str:

@@ -8,8 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
+from reconciler.cli.problems import as_data
 from reconciler.cluster.doctor_report import Check, Status
+from reconciler.domain.ledger import by_source, tokens, whole
 from reconciler.model.plan import Plan
+from reconciler.planner.ledger import Answer, Asked, Entry, Part
+from reconciler.planner.why import Why
 
 FORMAT_VERSION: Final = "1.0"
 
@@ -21,6 +25,7 @@ def plan_json(plan: Plan, scripts: Mapping[str, str]) -> str:
         "digest": plan.digest,
         "done": plan.done,
         **asdict(plan),
+        "findings": [as_data(problem) for problem in plan.findings],
         "scripts": dict(scripts),
     }
     for action, value in zip(plan.actions, body["actions"], strict=True):
@@ -52,6 +57,11 @@ def status_json(plan: Plan) -> str:
     return json.dumps(body, indent=2, sort_keys=True, default=str) + "\n"
 
 
+def why_json(chain: Why) -> str:
+    """Why a stage is where it is."""
+    return json.dumps({"format_version": FORMAT_VERSION, **asdict(chain)}, indent=2, sort_keys=True) + "\n"
+
+
 def doctor_json(cluster: str, checks: Sequence[Check]) -> str:
     """What the doctor found at a cluster."""
     body = {
@@ -61,6 +71,98 @@ def doctor_json(cluster: str, checks: Sequence[Check]) -> str:
         "checks": [asdict(check) for check in checks],
     }
     return json.dumps(body, indent=2, sort_keys=True) + "\n"
+
+
+def ledger_json(answer: Answer) -> str:
+    """The ledger in whole tokens that add up, and epochs."""
+    point, drawn = answer.checkpoint, answer.books.drawn
+    body = {
+        "format_version": FORMAT_VERSION,
+        "campaign": answer.campaign,
+        "checkpoint": None
+        if point is None
+        else {
+            "stage": point.stage,
+            "attempt": point.attempt,
+            "leg": point.leg,
+            "iteration": point.iteration,
+            "origin": point.origin,
+        },
+        "tokens_drawn": tokens(drawn),
+        "tokens_seen": None if point is None else tokens(answer.seen),
+        "sources": [
+            {
+                "source": label,
+                "size": size,
+                "drawn": all_of,
+                "drawn_epochs": _epochs(all_of, size),
+                "seen": None if point is None else by_it,
+                "seen_epochs": None if point is None else _epochs(by_it, size),
+            }
+            for label, size, all_of, by_it in answer.sources
+        ],
+        "attempts": [_entry_data(entry, answer) for entry in answer.books.entries],
+        "asked": _asked_data(answer.asked) if answer.asked is not None else None,
+        "unknown": list(answer.books.unknown),
+    }
+    return json.dumps(body, indent=2, sort_keys=True) + "\n"
+
+
+def _entry_data(entry: Entry, answer: Answer) -> dict[str, Any]:
+    seen = {(part.attempt, part.leg): part.iterations for part in answer.seen}
+    return {
+        "stage": entry.stage,
+        "attempt": entry.attempt,
+        "strategy": entry.strategy,
+        "outcome": entry.outcome,
+        "tokens": tokens(entry.drawn),
+        "iterations_lost": entry.lost,
+        "legs": [
+            {
+                "leg": part.leg,
+                "iterations": part.iterations,
+                "tokens": part.tokens,
+                "sources": whole(by_source([part]), part.tokens),
+                "iterations_seen": seen.get((part.attempt, part.leg), 0),
+            }
+            for part in entry.drawn
+        ],
+    }
+
+
+def _asked_data(asked: Asked) -> dict[str, Any]:
+    size = round(asked.size)
+
+    def part(of: Part) -> dict[str, Any]:
+        return {
+            "tokens": round(of.tokens),
+            "epochs": _epochs(round(of.tokens), size),
+            "unknown": [f"{one[1]} in leg {one[0].leg} of {one[0].stage}/{one[0].attempt}" for one in of.unknown],
+        }
+
+    return {
+        asked.kind: asked.name,
+        "in": list(asked.found),
+        "size": size,
+        "drawn": part(asked.drawn),
+        "seen": None if asked.seen is None else part(asked.seen),
+        "taints": [
+            {
+                "stage": taint.entry.stage,
+                "attempt": taint.entry.attempt,
+                "strategy": taint.entry.strategy,
+                "outcome": taint.entry.outcome,
+                "sure": taint.sure,
+                "own_tokens": round(taint.own.tokens),
+                "inherited_tokens": round(taint.inherited.tokens),
+            }
+            for taint in asked.taints
+        ],
+    }
+
+
+def _epochs(count: int, size: int | None) -> float | None:
+    return round(count / size, 6) if size else None
 
 
 class NotAPlan(ValueError):

@@ -15,6 +15,7 @@ from reconciler.cli.problems import render as render_problems
 from reconciler.cli.screen import harmless
 from reconciler.cli.scripts import with_scripts_checked
 from reconciler.cluster.ports import ClusterError, Transport
+from reconciler.domain import rules
 from reconciler.domain.catalog import Catalog
 from reconciler.model.problems import near
 from reconciler.planner.desired import Desired
@@ -44,8 +45,10 @@ manifests_option = click.option(
 def read(paths: tuple[Path, ...]) -> Catalog:
     """Every manifest under `paths`, or all problems on standard error and exit status 1."""
     loaded = with_scripts_checked(files.load(paths), paths)
-    if loaded.problems:
-        click.echo(render_problems(loaded.problems, loaded.texts, colour=sys.stderr.isatty()), err=True)
+    # Where nothing keeps the manifests from being used, what the cookbook's rules find is told by the plan.
+    told = [problem for problem in loaded.problems if problem.rule is None or not loaded.ok]
+    if told:
+        click.echo(render_problems(told, loaded.texts, colour=sys.stderr.isatty()), err=True)
         click.echo(err=True)
     if not loaded.ok:
         fail("the manifests have problems; nothing was done", " ".join(["reconcile validate", *map(str, paths)]))
@@ -79,7 +82,8 @@ def open_campaign(paths: tuple[Path, ...], name: str | None, retry: tuple[str, .
     if unknown:
         fail(f"--retry names {unknown[0]!r}, which is no stage of {campaign}")
     site = loop.site_of(cluster, revision.root)
-    desired = Desired(catalog, campaign, revision.commit, bool(revision.loose), site, frozenset(retry))
+    findings = rules.findings(catalog, campaign)
+    desired = Desired(catalog, campaign, revision.commit, bool(revision.loose), site, frozenset(retry), findings)
     return Opened(desired, revision)
 
 

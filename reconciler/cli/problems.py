@@ -1,4 +1,7 @@
-"""Problems for people: `file:line:column: CODE message`, the line, a caret, what was found and what was expected."""
+"""Problems for people: `file:line:column: CODE message`, the line, a caret, what was found and what was expected.
+
+What a person has waived takes two lines, with their reason.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from reconciler.model.source import lines_of
 
 WIDTH_MAX: Final = 110
 """Of a source line shown; a longer one is cut around the column."""
+COLOURS: Final = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 
 
 def render(problems: Iterable[Problem], texts: Mapping[str, str], *, colour: bool = False) -> str:
@@ -32,6 +36,7 @@ def as_data(problem: Problem) -> dict[str, Any]:
     return {
         "code": problem.code,
         "severity": problem.severity.value,
+        "waived": problem.waived,
         "file": problem.where.file,
         "line": problem.where.line,
         "column": problem.where.column,
@@ -57,10 +62,12 @@ class _Paint:
 
 
 def _rendered(problem: Problem, lines: list[str], paint: _Paint) -> Iterator[str]:
-    colour = "red" if problem.severity is Severity.ERROR else "yellow"
-    warning = "" if problem.severity is Severity.ERROR else "warning: "
+    colour = "green" if problem.waived is not None else COLOURS[problem.severity]
     code = paint(problem.code, colour, bold=True)
-    yield f"{paint(_place(problem.where), bold=True)}: {code} {warning}{problem.summary}: {problem.detail}"
+    yield f"{paint(place(problem.where), bold=True)}: {code} {standing(problem)}{problem.summary}: {problem.detail}"
+    if problem.waived is not None:
+        yield f"    {paint('=', 'blue')} waived   {problem.waived}"
+        return
     number = problem.where.line
     margin = " " * len(str(number))
     bar = paint("|", "blue")
@@ -75,12 +82,20 @@ def _rendered(problem: Problem, lines: list[str], paint: _Paint) -> Iterator[str
         ("found", problem.found),
         ("expected", problem.expected),
         ("help", problem.fix),
-        *(("see", f"{_place(where)}: {what}") for where, what in problem.related),
+        *(("see", f"{place(where)}: {what}") for where, what in problem.related),
     ]
     yield from (f" {margin} {paint('=', 'blue')} {label:<8} {text}" for label, text in notes if text)
 
 
-def _place(where: Where) -> str:
+def standing(problem: Problem) -> str:
+    """What it means for the reader: nothing before an error, `warning: `, `note: `, or that it is waived."""
+    if problem.waived is not None:
+        return f"waived {problem.severity.value}: "
+    return "" if problem.severity is Severity.ERROR else f"{problem.severity.value}: "
+
+
+def place(where: Where) -> str:
+    """`file:line:column`."""
     file = clip(where.file, 1000)
     return f"{file}:{where.line}:{where.column}" if where.line else file
 

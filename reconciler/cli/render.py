@@ -9,16 +9,18 @@ import click
 from reconciler import loop
 from reconciler.cli.opening import fail, manifests_option, open_campaign
 from reconciler.domain.resolve import Unresolved
-from reconciler.model.manifests import StageManifest, Strategy
+from reconciler.domain.trial import variants
+from reconciler.model.manifests import StageManifest
 from reconciler.model.problems import near
 from reconciler.model.quantities import counted
+from reconciler.model.strategy import Strategy
 from reconciler.planner.sketch import sketch
 
 
 @click.command()
 @click.argument("which", metavar="CAMPAIGN/STAGE")
 @manifests_option
-@click.option("--strategy", "name", help="A rung of the ladder.  [default: the first]")
+@click.option("--strategy", "name", help="A rung of the ladder, or a variant of a trial.  [default: the first]")
 @click.option("--leg", default=0, show_default=True, type=click.IntRange(min=0), help="Which leg of the strategy.")
 @click.option("--later", is_flag=True, help="A job that goes on from the leg's own checkpoint, not its first job.")
 def render(which: str, paths: tuple[Path, ...], name: str | None, leg: int, later: bool) -> int:
@@ -50,7 +52,8 @@ def render(which: str, paths: tuple[Path, ...], name: str | None, leg: int, late
 
 
 def _strategy(stage: StageManifest, name: str | None) -> Strategy:
-    ladder = {strategy.name: strategy for strategy in stage.spec.strategies}
+    rungs = stage.spec.strategies
+    ladder = {strategy.name: strategy for rung in rungs for strategy in (rung, *variants(rung))}
     if name is None:
         return stage.spec.strategies[0]
     if name not in ladder:

@@ -15,6 +15,7 @@ from reconciler.cli.scripts import with_scripts_checked
 from reconciler.domain.loading import Loaded
 from reconciler.model import schema as schemas
 from reconciler.model.manifests import KINDS
+from reconciler.model.problems import Severity
 from reconciler.record import files
 
 JSON_VERSION = 1
@@ -24,16 +25,17 @@ JSON_VERSION = 1
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]…")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def validate(paths: Sequence[Path], as_json: bool) -> None:
-    """Check manifests: their text, their fields, and what they say of each other.
+    """Check manifests: their text, their fields, what they say of each other, and how they keep to the cookbook.
 
-    Each PATH is a file, or a directory that is searched for *.yaml and *.yml; without one, manifests/ is, here
-    or in a folder above. Names are
-    looked up among everything that is given together, so give whole campaigns.
+    Each PATH is a file, or a directory that is searched for *.yaml and *.yml; without one, manifests/ is, here or in a
+    folder above. Names are looked up among everything that is given together, so give whole campaigns.
 
     Every problem is shown at once as file:line:column: CODE message, with the line, what was found, what was expected,
-    and what was probably meant. No cluster is contacted.
+    and what was probably meant. Rules of the cookbook (CPT...) are looked at in campaigns with no other fault; what is
+    waived is shown with its reason. No cluster is contacted.
 
-    Exit status: 0 when valid (warnings allowed), 1 when not, 2 when the command itself is wrong.
+    Exit status: 0 when valid (warnings, notes and what is waived allowed), 1 when not, 2 when the command itself is
+    wrong.
     """
     loaded = with_scripts_checked(files.load(paths), paths)
     if as_json:
@@ -82,7 +84,14 @@ def summary(loaded: Loaded) -> str:
     touched = len({problem.where.file for problem in loaded.problems})
     if loaded.ok:
         valid = f"{_count(len(loaded.catalog.objects), 'manifest')} valid in {_count(len(loaded.files), 'file')}"
-        return f"{valid}, {_count(len(loaded.problems), 'warning')}"
+        open_ones = [problem for problem in loaded.problems if problem.waived is None]
+        waived = len(loaded.problems) - len(open_ones)
+        told = [
+            _count(number, severity.value)
+            for severity in (Severity.WARNING, Severity.NOTE)
+            if (number := sum(problem.severity is severity for problem in open_ones))
+        ]
+        return ", ".join([valid, *told, *([f"{waived} waived"] if waived else [])])
     return f"{_count(len(loaded.problems), 'problem')} in {_count(touched, 'file')}"
 
 
@@ -91,6 +100,8 @@ def _show(loaded: Loaded) -> None:
     if loaded.problems:
         click.echo(render(loaded.problems, loaded.texts, colour=colour) + "\n", color=colour)
     click.echo(summary(loaded))
+    if any(problem.rule is not None for problem in loaded.problems):
+        click.echo("Why, and what to do: reconcile explain CODE")
 
 
 def _report(loaded: Loaded) -> dict[str, object]:

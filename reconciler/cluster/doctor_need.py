@@ -11,13 +11,12 @@ from typing import Final
 from reconciler.cluster.render import machine_setup
 from reconciler.cluster.sshconfig import Asked
 from reconciler.domain.catalog import Catalog
+from reconciler.domain.cost import BYTES_PER_PARAMETER, parameters
 from reconciler.model.cluster import ClusterSpec, LauncherSpec, LocalTransport, SshTransport
 from reconciler.model.fieldtypes import ListOnCluster
-from reconciler.model.manifests import Architecture, ExternalSource
+from reconciler.model.strategy import ExternalSource
 from reconciler.planner.desired import Site
 
-BYTES_PER_PARAMETER: Final = 14
-"""Of a checkpoint: the weight in 16 bits; its master copy and Adam's two moments in 32 bits each."""
 FILES: Final = ("train_alcf.sh", "pretrain_gpt_alcf.py", "ALCF/helpers.sh")
 """What job scripts, and the launcher's own script, run from the checkout."""
 LOCAL_FILES: Final = ("train_alcf.sh", "environment.sh")
@@ -164,15 +163,8 @@ def _lists(catalog: Catalog, campaign: str, cluster: str, site: Site) -> Iterato
 
 def _sources(catalog: Catalog, campaign: str, site: Site) -> Iterator[tuple[str, SourceNeed]]:
     for stage in catalog.stages(campaign):
-        source = stage.spec.source
-        if isinstance(source, ExternalSource):
-            name = f"{campaign}/{stage.metadata.name}"
-            yield name, SourceNeed(site.path(source.path), source.iteration, source.format == "universal")
-
-
-def parameters(model: Architecture) -> int:
-    """How many a Llama-like model of these sizes has, embeddings and output layer apart."""
-    keys_and_values = 2 * model.hidden * model.hidden * model.kv_heads // model.heads
-    attention = 2 * model.hidden * model.hidden + keys_and_values
-    layer = attention + 3 * model.hidden * model.ffn_hidden + 2 * model.hidden
-    return model.layers * layer + 2 * model.vocabulary * model.hidden + model.hidden
+        name = f"{campaign}/{stage.metadata.name}"
+        own = {f"{name}/{strategy.name}": strategy.source for strategy in stage.spec.strategies}
+        for of, source in {name: stage.spec.source, **own}.items():
+            if isinstance(source, ExternalSource):
+                yield of, SourceNeed(site.path(source.path), source.iteration, source.format == "universal")

@@ -35,11 +35,22 @@ def legs_tokens(stage_tokens: int, legs: tuple[int | None, ...]) -> tuple[int, .
     return tuple(rest if tokens is None else tokens for tokens in legs)
 
 
+def off_interval(iterations: int, save_every: int) -> int:
+    """The least number from `iterations` on that is no multiple of the save interval, if there is one."""
+    return iterations + 1 if save_every > 1 and iterations % save_every == 0 else iterations
+
+
+def save_interval(save_every: int, batch: int, own: int) -> int:
+    """The model's save cadence of `save_every` iterations at its global batch `batch`, at another one: as many tokens
+    between saves."""
+    return max(1, round(Fraction(save_every * batch, own)))
+
+
 def usable_seconds(walltime_s: Fraction, startup_s: Fraction) -> Fraction:
     """How long a job may iterate: walltime less its start-up, and as much again for the last save."""
     return walltime_s - 2 * startup_s
 
 
-def jobs_forecast(tokens: int, tokens_per_second: Fraction, usable_s: Fraction) -> int:
+def jobs_forecast(tokens: int | Fraction, tokens_per_second: Fraction, usable_s: Fraction) -> int:
     """Segments that a leg takes at a known speed."""
     return max(1, math.ceil(Fraction(tokens) / tokens_per_second / usable_s))

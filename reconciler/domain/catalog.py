@@ -6,20 +6,22 @@ Look-ups of what is not there raise KeyError. That never happens on a catalog wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from reconciler.domain import buffer
 from reconciler.model.manifests import (
     CampaignManifest,
     ClusterManifest,
     DatasetManifest,
-    ExternalSource,
     Manifest,
     ModelManifest,
     StageManifest,
 )
 from reconciler.model.problems import Path, Where
 from reconciler.model.source import Document
+from reconciler.model.strategy import ExternalSource
 
 BASE_SYMBOL = "D0"
 """The pretraining data; the buffer never holds it (cookbook, data centric strategy)."""
@@ -40,6 +42,14 @@ class Object:
         return self.document.file
 
 
+def source_places(stage: StageManifest) -> Iterator[tuple[Path, object]]:
+    """(place, source checkpoint) of a stage, and of the strategies that have one of their own."""
+    yield ("spec", "source"), stage.spec.source
+    for rung, strategy in enumerate(stage.spec.strategies):
+        if strategy.source is not None:
+            yield ("spec", "strategies", rung, "source"), strategy.source
+
+
 class Catalog:
     """Frozen index over objects. Of several objects of one name (a problem), the first counts.
 
@@ -54,6 +64,7 @@ class Catalog:
         self._datasets: dict[str, DatasetManifest] = {}
         self._models: dict[str, ModelManifest] = {}
         self._stages: dict[str, dict[str, StageManifest]] = {}
+        self._symbols: dict[str, Mapping[str, DatasetManifest]] = {}
         self._items = {id(item.manifest): item for item in self.objects}
         for item in self.objects:
             if self.is_named(item.manifest):
@@ -142,17 +153,23 @@ class Catalog:
 
     def datasets(self, campaign: str) -> Mapping[str, DatasetManifest]:
         """Symbol → dataset, in the order in which the campaign's stages introduce them."""
-        found: dict[str, DatasetManifest] = {}
-        for stage in self.stages(campaign):
-            for dataset in self.brought_by(stage):
-                found.setdefault(dataset.spec.symbol, dataset)
-        return found
+        if campaign not in self._symbols:  # asked for again and again, and it never changes
+            found: dict[str, DatasetManifest] = {}
+            for stage in self.stages(campaign):
+                for dataset in self.brought_by(stage):
+                    found.setdefault(dataset.spec.symbol, dataset)
+            self._symbols[campaign] = MappingProxyType(found)
+        return self._symbols[campaign]
 
     def brought_by(self, stage: StageManifest) -> tuple[DatasetManifest, ...]:
-        """Datasets that a stage introduces: what its external source was trained on, then its own."""
-        source = stage.spec.source
-        before = source.trained_on if isinstance(source, ExternalSource) else ()
-        return tuple(self._datasets[name] for name in (*before, stage.spec.dataset))
+        """Datasets that a stage introduces: what external sources of it were trained on, then its own."""
+        before = (
+            name
+            for _, source in source_places(stage)
+            if isinstance(source, ExternalSource)
+            for name in source.trained_on
+        )
+        return tuple(self._datasets[name] for name in dict.fromkeys((*before, stage.spec.dataset)))
 
     def dataset_by_symbol(self, campaign: str, symbol: str) -> DatasetManifest:
         """The dataset that a symbol stands for in a campaign."""
@@ -168,6 +185,19 @@ class Catalog:
         earlier = self.stages(campaign)[: self.index(campaign, stage)]
         symbols = (self.dataset_of(each).spec.symbol for each in earlier)
         return tuple(dict.fromkeys(symbol for symbol in symbols if symbol != BASE_SYMBOL))
+
+    def sources(self, campaign: str, stage: str) -> tuple[str, ...]:
+        """Labels of all that a mixture of this stage may draw from: datasets, and the buffer's selections of some."""
+        select = self._campaigns[campaign].spec.buffer.select
+        parts = tuple(buffer.part(symbol) for symbol in self.buffer_at(campaign, stage) if symbol in select)
+        return self.introduced(campaign, stage) + parts
+
+    def of_campaign(self, name: str) -> tuple[Object, ...]:
+        """Everything that a campaign is made of; all its references must hold."""
+        stages = self.stages(name)
+        datasets = (dataset for stage in stages for dataset in self.brought_by(stage))
+        manifests = (self._campaigns[name], self.model_of(name), self.cluster_of(name), *stages, *datasets)
+        return tuple(self._items[key] for key in dict.fromkeys(id(manifest) for manifest in manifests))
 
     # --- by place
 

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Final
 
+from reconciler.domain import batch, policies
 from reconciler.domain.budget import usable_seconds
-from reconciler.domain.catalog import Catalog
+from reconciler.domain.catalog import Catalog, source_places
+from reconciler.domain.ladder import few_variants, mixtures
 from reconciler.model.manifests import (
     CampaignManifest,
     CampaignSpec,
     ClusterManifest,
-    ExternalSource,
-    Leg,
     Manifest,
     ModelManifest,
     StageManifest,
-    StageSource,
-    Strategy,
 )
 from reconciler.model.problems import Path, Problem, clip, path_text
-from reconciler.model.quantities import Rate, format_decimal, format_tokens, format_walltime
+from reconciler.model.quantities import Rate, format_decimal, format_walltime
+from reconciler.model.strategy import ExternalSource, Strategy
 
 RATE_MAX: Final = Decimal(1)
 RATE_WARNED: Final = Decimal("0.1")
@@ -72,22 +71,48 @@ def stage(catalog: Catalog, manifest: StageManifest) -> Iterator[Problem]:
     known = manifest.spec.campaign in catalog.campaigns
     of = catalog.campaign(manifest.spec.campaign) if known else None
     rates = of.spec if of is not None and not catalog.doubts(of, "spec", "learningRate") else None
+    for at, source in source_places(manifest):
+        if isinstance(source, ExternalSource) and source.rate is not None:
+            yield from _plausible(catalog, manifest, (*at, "rate"), source.rate)
     for rung, strategy in enumerate(manifest.spec.strategies):
         path: Path = ("spec", "strategies", rung, "legs")
-        for number, leg in enumerate(strategy.legs):
-            yield from _weights(catalog, manifest, (*path, number, "mixture"), leg)
-        yield from _tokens(catalog, manifest, path, strategy)
-        if catalog.doubts(manifest, "spec", "source") or any(
-            catalog.doubts(manifest, *path, number, "lr") for number in range(len(strategy.legs))
-        ):
-            continue  # the rate at which a leg begins follows from all that comes before it
-        yield from _warmups(catalog, manifest, path, strategy)
-        for number, leg in enumerate(strategy.legs):
-            for name, rate in (("at", leg.lr.at), ("to", leg.lr.to)):
-                if rate.of is None:
-                    yield from _plausible(catalog, manifest, (*path, number, "lr", name), rate.value)
-        if rates is not None:
-            yield from _rates(catalog, manifest, path, strategy, rates)
+        for within, mixture in mixtures(strategy):
+            yield from _weights(catalog, manifest, ("spec", "strategies", rung, *within), mixture)
+        yield from policies.tokens(catalog, manifest, path, strategy)
+        own = [("spec", "strategies", rung, name) for name in ("source", "batch")]
+        follows_from = [("spec", "source"), *own, *((*path, number, "lr") for number in range(len(strategy.legs)))]
+        # The rate at which a leg begins follows from all that comes before it.
+        if not any(catalog.doubts(manifest, *at) for at in follows_from):
+            yield from _policies(catalog, manifest, path, strategy, rates)
+
+
+def _policies(
+    catalog: Catalog, manifest: StageManifest, path: Path, strategy: Strategy, campaign: CampaignSpec | None
+) -> Iterator[Problem]:
+    yield from policies.forms(catalog, manifest, path, strategy)
+    for number, leg in enumerate(strategy.legs):
+        for name, rate in (("at", leg.lr.at), ("to", leg.lr.to), ("until", leg.lr.until)):
+            stands_for = _number(rate, campaign)
+            if stands_for is not None:
+                yield from _plausible(catalog, manifest, (*path, number, "lr", name), stands_for)
+    if campaign is not None:
+        # Variants of a trial are looked at where the strategy itself is sound, or each would say the same.
+        found = [*policies.rates(catalog, manifest, path, strategy, campaign)]
+        yield from found
+        for variant in few_variants(strategy) if not found else ():
+            yield from policies.rates(catalog, manifest, path, variant, campaign)
+
+
+def _number(rate: Rate | None, campaign: CampaignSpec | None) -> Decimal | None:
+    """What a rate that is written out, or is a multiple of the campaign's, comes to; a part of one is no news."""
+    if rate is None or rate.of == "lrSource" or (rate.of is not None and not rate.times):
+        return None
+    if rate.of is None:
+        return rate.value
+    if campaign is None:
+        return None
+    exact = rate.resolve(campaign.learning_rate.max, campaign.learning_rate.final)
+    return Decimal(exact.numerator) / Decimal(exact.denominator)
 
 
 def on_cluster(catalog: Catalog, campaign: str) -> Iterator[Problem]:
@@ -146,6 +171,7 @@ def _batch(
     if unsure or catalog.doubts(model, "spec", "batch") or catalog.doubts(model, "spec", "parallelism"):
         return
     ranks, cut = wanted.nodes * cluster.spec.node.ranks, spec.parallelism.tensor * spec.parallelism.pipeline
+    yield from _scaled_batches(catalog, manifest, model, ranks, cut)
     if ranks % cut or spec.batch.global_ % (spec.batch.micro * (ranks // cut)):
         yield Problem(
             "M059",
@@ -155,6 +181,26 @@ def _batch(
             f"micro batch {spec.batch.micro}, global batch {spec.batch.global_}",
             "a global batch that is a multiple of micro batch × data-parallel ranks",
         )
+
+
+def _scaled_batches(
+    catalog: Catalog, manifest: StageManifest, model: ModelManifest, ranks: int, cut: int
+) -> Iterator[Problem]:
+    """A strategy's own batch is k × the model's: whole, and divided over the same ranks."""
+    micro = model.spec.batch.micro
+    for rung, strategy in enumerate(manifest.spec.strategies):
+        path: Path = ("spec", "strategies", rung, "batch", "times")
+        if strategy.batch is None or catalog.doubts(manifest, *path) or ranks % cut:
+            continue
+        own = batch.of(model.spec, strategy)
+        if own is None or own % (micro * (ranks // cut)):
+            yield Problem(
+                "M059",
+                catalog.where(manifest, *path),
+                f"strategy {strategy.name} of stage {manifest.metadata.name}",
+                f"{format_decimal(strategy.batch.times)} × global batch {model.spec.batch.global_}",
+                f"a multiple of {micro * (ranks // cut)}: micro batch {micro} × {ranks // cut} data-parallel ranks",
+            )
 
 
 def _steps(catalog: Catalog, model: ModelManifest, manifest: StageManifest) -> Iterator[Problem]:
@@ -168,17 +214,23 @@ def _steps(catalog: Catalog, model: ModelManifest, manifest: StageManifest) -> I
         for number, leg in enumerate(strategy.legs)
         if leg.tokens is not None
     ]
-    step = model.spec.tokens_per_iteration
-    budgets: list[tuple[Path, int]] = [(("spec", "tokens"), manifest.spec.tokens), *legs]
+    scaled = [
+        (("spec", "strategies", rung, "batch", "times"), manifest.spec.tokens)
+        for rung, strategy in enumerate(strategies)
+        if strategy.batch is not None
+    ]
+    budgets: list[tuple[Path, int]] = [(("spec", "tokens"), manifest.spec.tokens), *scaled, *legs]
     for path, tokens in budgets:
+        own = batch.of(model.spec, strategies[int(path[2])]) if len(path) > 2 else None
+        step = (own or model.spec.batch.global_) * model.spec.sequence_length
         if tokens < step and not catalog.doubts(manifest, *path):
-            batch = f"global batch {model.spec.batch.global_} × sequence length {model.spec.sequence_length}"
+            told = f"global batch {own or model.spec.batch.global_} × sequence length {model.spec.sequence_length}"
             yield Problem(
                 "M062",
                 catalog.where(manifest, *path),
                 f"{path_text(path)} of stage {manifest.metadata.name}",
                 f"{tokens} tokens",
-                f"at least {step} tokens, one step: {batch}",
+                f"at least {step} tokens, one step: {told}",
                 related=((catalog.where(model, "spec", "batch"), f"the batch of model {model.metadata.name}"),),
             )
 
@@ -195,14 +247,16 @@ def _same_names(catalog: Catalog, manifest: Manifest, path: Path, names: Iterabl
             yield Problem("M051", where, f"two {what} are called {name}", related=((there, "the first"),))
 
 
-def _weights(catalog: Catalog, manifest: StageManifest, path: Path, leg: Leg) -> Iterator[Problem]:
+def _weights(
+    catalog: Catalog, manifest: StageManifest, path: Path, mixture: Mapping[str, Decimal]
+) -> Iterator[Problem]:
     # Fractions: a sum of decimals would be rounded to 28 digits, and 1 + 1e-30 would pass.
     if catalog.doubts(manifest, *path):
         return
-    total = sum((Fraction(weight) for weight in leg.mixture.values()), Fraction(0))
+    total = sum((Fraction(weight) for weight in mixture.values()), Fraction(0))
     if total == 1:
         return
-    terms = " + ".join(f"{term} {_written(Fraction(weight))}" for term, weight in leg.mixture.items())
+    terms = " + ".join(f"{term} {_written(Fraction(weight))}" for term, weight in mixture.items())
     expected = f"exactly 1; {_written(abs(1 - total))} {'is missing' if total < 1 else 'too much'}"
     yield Problem("M047", catalog.where(manifest, *path), terms, f"a sum of {_written(total)}", expected)
 
@@ -213,66 +267,3 @@ def _written(value: Fraction) -> str:
         exact = (Decimal(value.numerator) / Decimal(value.denominator)).normalize()
         plain = f"{exact:f}"
         return plain if len(plain) <= 24 else clip(f"{exact:e}", 40)
-
-
-def _tokens(catalog: Catalog, manifest: StageManifest, path: Path, strategy: Strategy) -> Iterator[Problem]:
-    legs = [(*path, number, "tokens") for number in range(len(strategy.legs))]
-    if any(catalog.doubts(manifest, *at) for at in (("spec", "tokens"), *legs)):
-        return
-    budget = manifest.spec.tokens
-    declared = [leg.tokens for leg in strategy.legs if leg.tokens is not None]
-    undeclared = [number for number, leg in enumerate(strategy.legs) if leg.tokens is None]
-    where = catalog.where(manifest, *path, key=True)
-    expected = f"{format_tokens(budget)}, the stage's tokens"
-    if len(undeclared) > 1:
-        which = ", ".join(str(number) for number in undeclared)
-        detail = f"strategy {strategy.name}: legs {which} leave their tokens out"
-        yield Problem("M048", where, detail, expected="at most one leg without tokens")
-    elif undeclared and sum(declared) >= budget:
-        detail = f"strategy {strategy.name}: nothing is left for leg {undeclared[0]}"
-        yield Problem("M048", where, detail, format_tokens(sum(declared)), f"less than {expected}")
-    elif not undeclared and sum(declared) != budget:
-        detail = f"strategy {strategy.name}"
-        yield Problem("M048", where, detail, f"a sum of {format_tokens(sum(declared))}", expected)
-
-
-def _warmups(catalog: Catalog, manifest: StageManifest, path: Path, strategy: Strategy) -> Iterator[Problem]:
-    for number, leg in enumerate(strategy.legs):
-        begins = number == 0 and manifest.spec.source == "random"
-        if leg.lr.warmup > 0 and not leg.lr.rewarm and not begins:
-            where = catalog.where(manifest, *path, number, "lr", "warmup")
-            detail = f"leg {number} of strategy {strategy.name} warms up, but does not start from random weights"
-            yield Problem("M053", where, detail, fix="Leave warmup out, or add rewarm: true.")
-
-
-def _rates(
-    catalog: Catalog, manifest: StageManifest, path: Path, strategy: Strategy, campaign: CampaignSpec
-) -> Iterator[Problem]:
-    def value(rate: Rate) -> Fraction:
-        return rate.resolve(campaign.learning_rate.max, campaign.learning_rate.final)
-
-    source = manifest.spec.source
-    converged = isinstance(source, StageSource) and source.checkpoint == "converged"
-    if converged and not strategy.legs[0].lr.rewarm:
-        where = catalog.where(manifest, *path, 0, "lr", key=True)
-        fix = "Add rewarm: true, or take the pre-cooldown checkpoint."
-        yield Problem("M055", where, f"strategy {strategy.name} of stage {manifest.metadata.name}", fix=fix)
-    # Where an external or a converged checkpoint ended is not known here; anything else ended at LR max.
-    ended: Rate | None = None if converged or isinstance(source, ExternalSource) else Rate("lrMax", Decimal(1))
-    for number, leg in enumerate(strategy.legs):
-        here = (*path, number, "lr")
-        if ended is not None and not leg.lr.rewarm and value(leg.lr.at) != value(ended):
-            before = "the source" if number == 0 else f"leg {number - 1}"
-            yield Problem(
-                "M056",
-                catalog.where(manifest, *here, "at"),
-                f"leg {number} of strategy {strategy.name} begins at {leg.lr.at}, but {before} ended at {ended}",
-                str(leg.lr.at),
-                str(ended),
-                f"Write at: {ended}, or add rewarm: true if the rate is meant to change.",
-            )
-        if leg.lr.shape != "constant" and value(leg.lr.to) > value(leg.lr.at):
-            where = catalog.where(manifest, *here, "to")
-            detail = f"leg {number} of strategy {strategy.name}"
-            yield Problem("M058", where, detail, f"from {leg.lr.at} to {leg.lr.to}", "a rate that falls")
-        ended = leg.lr.at if leg.lr.shape == "constant" else leg.lr.to

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.domain import references
+from reconciler.domain import references, rules
 from reconciler.domain.catalog import Catalog, Object
 from reconciler.domain.references import Unread
 from reconciler.model import source
@@ -35,8 +35,8 @@ class Loaded:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong but warnings."""
-        return not any(problem.severity is Severity.ERROR for problem in self.problems)
+        """Whether nothing is wrong but warnings, notes and what is waived."""
+        return not any(problem.refuses for problem in self.problems)
 
 
 def load(files: Iterable[tuple[str, bytes]], found: Iterable[Problem] = ()) -> Loaded:
@@ -70,7 +70,21 @@ def load(files: Iterable[tuple[str, bytes]], found: Iterable[Problem] = ()) -> L
     catalog = Catalog(objects)
     unread += [_unread(item.document.data) for item in objects if not catalog.is_named(item.manifest)]
     problems += references.check(catalog, Unread.all(unread))
+    problems += _strayed(catalog, problems)
     return Loaded(catalog, ordered(problems), texts, tuple(names))
+
+
+def _strayed(catalog: Catalog, problems: Iterable[Problem]) -> list[Problem]:
+    """What the cookbook's rules find in each campaign that nothing else is wrong with."""
+    wrong = [problem for problem in problems if problem.refuses]
+    faulty = {where.file for problem in wrong for where in (problem.where, *(there for there, _ in problem.related))}
+    found: list[Problem] = []
+    for name in catalog.campaigns:
+        if references.holds_together(catalog, name):
+            objects = catalog.of_campaign(name)
+            if not any(item.doubtful or item.file in faulty for item in objects):
+                found += rules.findings(catalog, name)
+    return found
 
 
 def _unread(data: object) -> Unread:

@@ -32,6 +32,22 @@ class MixCode(StrEnum):
     SHARED = "MIX101"
 
 
+MEANINGS: Final = {
+    "MIX001": "A mixture has at least one source, with a weight above 0.",
+    "MIX002": "A label becomes the first part of corpus names, so it is short, without `.` and `+`, and occurs once.",
+    "MIX003": "Weights are 0 to 1.",
+    "MIX004": "Weights sum to exactly 1. They are never rescaled unasked: that would train on what nobody wrote.",
+    "MIX005": "A weight that is no plain decimal such as 0.05.",
+    "MIX006": "The output is there already with other content, or cannot be written; nothing is overwritten.",
+    "MIX100": "A source of weight 0 is left out of the list.",
+    "MIX101": "Two sources hold the same file: its weights are added, so that it is read once.",
+    "MIX102": "The weights were rescaled to sum to 1, as was asked for.",
+    "MIX103": "How often a source is seen is not known, since its tokens are not.",
+    "MIX104": "The output holds exactly this list already and was left as it is.",
+}
+"""What every code of a mixture means, those of `reconcile mix` too."""
+
+
 @dataclass(frozen=True, slots=True)
 class MixFinding:
     """One reason for refusing a mixture, or one notice."""

@@ -8,19 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from reconciler.domain import consistency
-from reconciler.domain.catalog import Catalog, Object
-from reconciler.model.manifests import (
-    BUFFER,
-    CampaignManifest,
-    DatasetManifest,
-    ExternalSource,
-    Manifest,
-    ModelManifest,
-    StageManifest,
-    StageSource,
-)
+from reconciler.domain import asked, composed, consistency, ladder
+from reconciler.domain.catalog import Catalog, Object, source_places
+from reconciler.model.manifests import BUFFER, CampaignManifest, DatasetManifest, Manifest, ModelManifest, StageManifest
 from reconciler.model.problems import Path, Problem, near, one_of, path_text
+from reconciler.model.strategy import ExternalSource, StageSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +50,18 @@ def check(catalog: Catalog, elsewhere: Unread) -> list[Problem]:
             case StageManifest():
                 problems += _stage(catalog, item.manifest, elsewhere)
                 problems += consistency.stage(catalog, item.manifest)
+                problems += ladder.stage(catalog, item.manifest)
             case ModelManifest():
                 problems += consistency.model(catalog, item.manifest)
             case _:
                 pass
     for name in catalog.campaigns:
-        if _holds_together(catalog, name) and _settled(catalog, name):
+        if holds_together(catalog, name) and _settled(catalog, name):
             problems += _order(catalog, name)
             problems += _data(catalog, name)
+            problems += composed.buffer(catalog, name)
+            problems += asked.targets(catalog, name)
+            problems += ladder.campaign(catalog, name)
         problems += consistency.on_cluster(catalog, name)
     return problems
 
@@ -168,17 +164,18 @@ def _stage(catalog: Catalog, stage: StageManifest, elsewhere: Unread) -> Iterato
         )
     datasets = catalog.dataset_names
     yield from _dangling(catalog, stage, ("spec", "dataset"), "Dataset", spec.dataset, datasets, elsewhere)
-    match spec.source:
-        case StageSource(stage=source) if name in listed and _is_complete(catalog, spec.campaign):
-            path = ("spec", "source", "stage")
-            known = {*listed, *catalog.stage_names(spec.campaign)}
-            yield from _dangling(catalog, stage, path, "Stage", source, sorted(known), elsewhere)
-        case ExternalSource(trained_on=trained_on):
-            for index, dataset in enumerate(trained_on):
-                path_on: Path = ("spec", "source", "trainedOn", index)
-                yield from _dangling(catalog, stage, path_on, "Dataset", dataset, datasets, elsewhere)
-        case _:
-            pass
+    for at, source in source_places(stage):
+        match source:
+            case StageSource(stage=of) if name in listed and _is_complete(catalog, spec.campaign):
+                known = {*listed, *catalog.stage_names(spec.campaign)}
+                yield from _dangling(catalog, stage, (*at, "stage"), "Stage", of, sorted(known), elsewhere)
+            case ExternalSource(trained_on=trained_on):
+                for index, dataset in enumerate(trained_on):
+                    yield from _dangling(
+                        catalog, stage, (*at, "trainedOn", index), "Dataset", dataset, datasets, elsewhere
+                    )
+            case _:
+                pass
 
 
 def _is_complete(catalog: Catalog, campaign: str) -> bool:
@@ -186,7 +183,7 @@ def _is_complete(catalog: Catalog, campaign: str) -> bool:
     return not catalog.doubts(catalog.campaign(campaign), "spec", "stages")
 
 
-def _holds_together(catalog: Catalog, campaign: str) -> bool:
+def holds_together(catalog: Catalog, campaign: str) -> bool:
     """Whether every reference of a campaign and its stages leads somewhere."""
     try:
         catalog.model_of(campaign), catalog.cluster_of(campaign), catalog.datasets(campaign)
@@ -200,7 +197,7 @@ def _settled(catalog: Catalog, campaign: str) -> bool:
     doubts = catalog.doubts
     return _is_complete(catalog, campaign) and not any(
         doubts(stage, "spec", "dataset")
-        or doubts(stage, "spec", "source", "trainedOn")
+        or any(doubts(stage, *at, "trainedOn") for at, _ in source_places(stage))
         or any(doubts(dataset, "spec", "symbol") for dataset in catalog.brought_by(stage))
         for stage in catalog.stages(campaign)
     )
@@ -213,17 +210,19 @@ def _order(catalog: Catalog, campaign: str) -> Iterator[Problem]:
     stages = catalog.stages(campaign)
     for index, stage in enumerate(stages):
         earlier = [before.metadata.name for before in stages[:index]]
-        yield from _source(catalog, stage, index, earlier)
+        for at, source in source_places(stage):
+            yield from _source(catalog, stage, index, earlier, at, source)
         for rung, strategy in enumerate(stage.spec.strategies):
-            for number, leg in enumerate(strategy.legs):
-                path: Path = ("spec", "strategies", rung, "legs", number, "mixture")
-                for term in leg.mixture if not catalog.doubts(stage, *path) else ():
+            for within, mixture in ladder.mixtures(strategy):
+                path: Path = ("spec", "strategies", rung, *within)
+                for term in mixture if not catalog.doubts(stage, *path) else ():
                     yield from _term(catalog, campaign, stage, (*path, term), term, earlier)
 
 
-def _source(catalog: Catalog, stage: StageManifest, index: int, earlier: list[str]) -> Iterator[Problem]:
-    source = stage.spec.source
-    if catalog.doubts(stage, "spec", "source", "stage"):
+def _source(
+    catalog: Catalog, stage: StageManifest, index: int, earlier: list[str], at: Path, source: object
+) -> Iterator[Problem]:
+    if catalog.doubts(stage, *at, "stage"):
         return
     expected = f"an earlier stage: {one_of(earlier)}" if earlier else "random or an external checkpoint"
     own, listed = stage.metadata.name, _listed(catalog, stage.spec.campaign)
@@ -233,11 +232,11 @@ def _source(catalog: Catalog, stage: StageManifest, index: int, earlier: list[st
         later = f"{source.stage}, which {'comes later' if source.stage in listed else 'the campaign does not list'}"
         what = "itself" if source.stage == own else later
         fix = f"Did you mean {earlier[-1]}?" if earlier else "Write source: random."
-        where = catalog.where(stage, "spec", "source", "stage")
+        where = catalog.where(stage, *at, "stage")
         yield Problem("M043", where, f"the source of stage {own} is {what}", source.stage, expected, fix)
     if source == "random" and index > 0:
         fix = f"Write source: {{stage: {earlier[-1]}}}."
-        where = catalog.where(stage, "spec", "source")
+        where = catalog.where(stage, *at)
         yield Problem("M057", where, f"stage {own}", "random", expected, fix)
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
-from reconciler.domain import budget, buffer, checkpoint, schedule
+from reconciler.domain import batch, budget, buffer, checkpoint
 from reconciler.domain.catalog import Catalog
 from reconciler.domain.mixture import expand
-from reconciler.model.manifests import BUFFER, ExternalSource, Leg, ModelSpec, StageManifest, StageSource, Strategy
+from reconciler.domain.schedule import NamedRates, rate_at, same_rate
+from reconciler.domain.stretches import DoesNotFit, Steps, Stretch, Strip
+from reconciler.model.manifests import BUFFER, CampaignSpec, ModelSpec, StageManifest
 from reconciler.model.quantities import format_decimal
 from reconciler.model.recipe import RECIPE_VERSION, LegRecipe, Load, Recipe, SourceRecipe
+from reconciler.model.strategy import ExternalSource, Leg, StageSource, Strategy
+
+NO_PARTS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +30,7 @@ class StageOutcome:
     recipe: Recipe
 
     def mixture(self) -> dict[str, Fraction]:
-        """Dataset symbol → share of the stage's tokens, over all legs: the mixture it really used."""
+        """Source → share of the stage's tokens, over all legs: the mixture it really used."""
         shares: dict[str, Fraction] = {}
         for leg in self.recipe.legs:
             weight = Fraction(leg.tokens, self.recipe.tokens)
@@ -40,15 +46,17 @@ class Unresolved:
     message: str
 
 
-def data_parallel_size(model: ModelSpec, nodes: int, ranks_per_node: int) -> int | Unresolved:
+def data_parallel_size(
+    model: ModelSpec, nodes: int, ranks_per_node: int, global_batch: int | None = None
+) -> int | Unresolved:
     """World size over the model-parallel cut; the batch must divide over it (launcher contract 1.2)."""
     world, cut = nodes * ranks_per_node, model.parallelism.tensor * model.parallelism.pipeline
     if world % cut:
         return Unresolved(f"{world} ranks do not divide into model replicas of {cut}")
-    size = world // cut
-    if model.batch.global_ % (model.batch.micro * size):
+    size, whole = world // cut, global_batch or model.batch.global_
+    if whole % (model.batch.micro * size):
         return Unresolved(
-            f"global batch {model.batch.global_} is not a multiple of micro batch {model.batch.micro} × {size} "
+            f"global batch {whole} is not a multiple of micro batch {model.batch.micro} × {size} "
             "data-parallel ranks; change the stage's nodes"
         )
     return size
@@ -61,105 +69,192 @@ def resolve(
     strategy: Strategy,
     before: Sequence[StageOutcome],
     lists: Mapping[str, str],
+    parts: Mapping[str, int] = NO_PARTS,
 ) -> Recipe | Unresolved:
     """The recipe of one rung.
 
-    `before` holds the outcomes of all earlier stages in order; `lists` maps dataset symbols to content digests.
+    `before` holds the outcomes of all earlier stages in order; `lists` maps sources to content digests; `parts` maps
+    the buffer's selections to the tokens they hold, as far as the cluster has told.
     """
-    model = catalog.model_of(campaign).spec
-    size = data_parallel_size(model, stage.spec.resources.nodes, catalog.cluster_of(campaign).spec.node.ranks)
+    spec, model = catalog.campaign(campaign).spec, catalog.model_of(campaign).spec
+    own = batch.of(model, strategy)
+    if own is None:
+        return Unresolved(batch.not_whole(model, strategy))
+    size = data_parallel_size(model, stage.spec.resources.nodes, catalog.cluster_of(campaign).spec.node.ranks, own)
     if isinstance(size, Unresolved):
         return size
-    source = _source(stage, before, float(catalog.campaign(campaign).spec.learning_rate.max))
-    if isinstance(source, Unresolved):
-        return source
-    legs = _legs(catalog, campaign, stage, strategy, before, lists, source)
+    begin = _begin(spec, model, stage, strategy, before, own)
+    if isinstance(begin, Unresolved):
+        return begin
+    steps = Steps(own * model.sequence_length, budget.save_interval(model.checkpoint_every, model.batch.global_, own))
+    found = _stretches(spec, model, stage, strategy, begin, steps)
+    if isinstance(found, Unresolved):
+        return found
+    terms = mixture_definitions(catalog, campaign, stage, before, parts)
+    trained_by = model.model_dump(exclude={"validation", "checkpoint_every"})
+    trained_by["batch"]["global_"] = own
     return Recipe(
         version=RECIPE_VERSION,
         campaign=campaign,
         stage=stage.metadata.name,
         strategy=strategy.name,
-        model=_plain(model.model_dump(exclude={"validation", "checkpoint_every"})),
+        model=_plain(trained_by),
         data_parallel=size,
-        accumulation=model.batch.global_ // (model.batch.micro * size),
+        accumulation=own // (model.batch.micro * size),
         tokens=stage.spec.tokens,
-        source=source,
-        legs=legs,
+        source=begin.source,
+        legs=tuple(
+            _leg(leg, stretch, expand(leg.mixture, terms), lists, _load(begin, leg, index))
+            for index, (leg, stretch) in enumerate(zip(strategy.legs, found, strict=True))
+        ),
+        rate_scale=batch.rate_scale(strategy),
     )
 
 
-def _source(stage: StageManifest, before: Sequence[StageOutcome], lr_max: float) -> SourceRecipe | Unresolved:
-    wanted = stage.spec.source
+@dataclass(frozen=True, slots=True)
+class _Begin:
+    """What a stage starts from."""
+
+    source: SourceRecipe
+    made_by: Recipe | None = None
+    """The recipe of the attempt that made it."""
+    batch: int | None = None
+    """The global batch that it was trained with; None for random weights."""
+
+    @property
+    def is_random(self) -> bool:
+        return self.batch is None
+
+
+def _begin(
+    spec: CampaignSpec,
+    model: ModelSpec,
+    stage: StageManifest,
+    strategy: Strategy,
+    before: Sequence[StageOutcome],
+    own: int,
+) -> _Begin | Unresolved:
+    wanted = stage.spec.source_of(strategy)
     if isinstance(wanted, StageSource):
-        outcome = next(outcome for outcome in before if outcome.stage == wanted.stage)
-        found = checkpoint.chosen(outcome.recipe, wanted, lr_max)
-        return Unresolved(found) if isinstance(found, str) else found
-    if isinstance(wanted, ExternalSource):
-        return SourceRecipe(
+        made_by = next(outcome.recipe for outcome in before if outcome.stage == wanted.stage)
+        found = checkpoint.chosen(made_by, wanted, float(spec.learning_rate.max))
+        if isinstance(found, str):
+            return Unresolved(found)
+        begin = _Begin(found, made_by, made_by.global_batch)
+    elif isinstance(wanted, ExternalSource):
+        outside = SourceRecipe(
             external=wanted.path,
             iteration=wanted.iteration,
             position=wanted.iteration,
             data_parallel=0 if wanted.format == "universal" else wanted.data_parallel or 0,
+            universal=wanted.format == "universal",
+            rate=None if wanted.rate is None else float(wanted.rate),
         )
-    return SourceRecipe()
+        begin = _Begin(outside, None, model.batch.global_)
+    else:
+        return _Begin(SourceRecipe())
+    placed = batch.placed(begin.source, begin.batch or own, own, strategy)
+    return Unresolved(placed) if isinstance(placed, str) else replace(begin, source=placed)
 
 
-def _legs(
-    catalog: Catalog,
-    campaign: str,
+def _stretches(
+    spec: CampaignSpec, model: ModelSpec, stage: StageManifest, strategy: Strategy, begin: _Begin, steps: Steps
+) -> tuple[Stretch, ...] | Unresolved:
+    """The legs' lengths and curves, each beginning at the rate where what it continues from ended."""
+    own = steps.tokens // model.sequence_length
+    same_batch = begin.batch == own
+    rates = NamedRates(
+        max=spec.learning_rate.max,
+        final=spec.learning_rate.final,
+        source=begin.source.rate,
+        scale=batch.rate_scale(strategy),
+        source_scale=1.0 if begin.batch is None else batch.rate_scale(strategy, Fraction(own, begin.batch)),
+    )
+    curve = begin.made_by.legs[begin.source.leg].curve if begin.made_by is not None and same_batch else None
+    where = f"strategy {strategy.name} of stage {stage.metadata.name}"
+    first = strategy.legs[0].lr
+    if first.shape == "continue" and begin.made_by is not None and not same_batch:
+        return Unresolved(f"{where}: a decay that began with a global batch of {begin.batch} goes on with that batch")
+    asks = [rate for leg in strategy.legs for rate in (leg.lr.at, leg.lr.to, leg.lr.until) if rate is not None]
+    if begin.source.rate is None and any(rate.of == "lrSource" for rate in asks):
+        return Unresolved(f"{where} asks for lrSource; its source says no rate: write `rate` beside its path")
+    try:
+        found = Strip(rates, steps, begin.source.position, curve).stretches(strategy.legs, stage.spec.tokens)
+    except DoesNotFit as problem:
+        return Unresolved(f"{where}: {problem}")
+    jump = _jump(stage, strategy, begin, rates, found, same_batch=same_batch)
+    return Unresolved(f"{where}: {jump}") if jump else found
+
+
+def _jump(
     stage: StageManifest,
     strategy: Strategy,
-    before: Sequence[StageOutcome],
-    lists: Mapping[str, str],
-    source: SourceRecipe,
-) -> tuple[LegRecipe, ...]:
-    model, rates = catalog.model_of(campaign).spec, catalog.campaign(campaign).spec.learning_rate
-    definitions = mixture_definitions(catalog, campaign, stage, before)
-    position = source.position
-    legs: list[LegRecipe] = []
-    shares = budget.legs_tokens(stage.spec.tokens, tuple(leg.tokens for leg in strategy.legs))
-    for index, (leg, tokens) in enumerate(zip(strategy.legs, shares, strict=True)):
-        load = _load(stage, leg, index)
-        position = 0 if load is Load.REWARM else position
-        iterations = budget.iterations_for(tokens, model.tokens_per_iteration, model.checkpoint_every)
-        mixture = expand(leg.mixture, definitions)
-        curve = schedule.curve_of(
-            leg.lr, lr_max=rates.max, lr_final=rates.final, position=position, iterations=iterations
-        )
-        legs.append(
-            LegRecipe(
-                terms={term: format_decimal(weight) for term, weight in leg.mixture.items()},
-                mixture={symbol: str(share) for symbol, share in mixture.items() if share},
-                lists={symbol: lists.get(symbol, "") for symbol, share in mixture.items() if share},
-                tokens=tokens,
-                iterations=iterations,
-                position=position,
-                curve=curve,
-                load=load,
+    begin: _Begin,
+    rates: NamedRates,
+    found: Sequence[Stretch],
+    *,
+    same_batch: bool,
+) -> str:
+    """Where a rate changes that nobody said is meant to; empty if nowhere."""
+    wanted = stage.spec.source_of(strategy)
+    ended = None if begin.source.rate is None else begin.source.rate * rates.source_scale
+    # Going on from a converged checkpoint as it is, is a warning; and a batch that changes takes its rate along.
+    if (isinstance(wanted, StageSource) and wanted.checkpoint == "converged") or not (same_batch or strategy.batch):
+        ended = None
+    for number, (leg, stretch) in enumerate(zip(strategy.legs, found, strict=True)):
+        starts = rate_at(stretch.curve, max(stretch.position, stretch.curve.warmup))
+        if ended is not None and not leg.lr.rewarm and not same_rate(ended, starts):
+            before = f"leg {number - 1} ends" if number else "its source stands"
+            return (
+                f"leg {number} begins at {starts:.4g}, but {before} at {ended:.4g}; "
+                "begin there (`lrSource` is the source's rate), or add rewarm: true if the rate is meant to change"
             )
-        )
-        position += iterations
-    return tuple(legs)
+        ended = rate_at(stretch.curve, stretch.position + stretch.iterations)
+    return ""
+
+
+def _leg(
+    leg: Leg, stretch: Stretch, mixture: Mapping[str, Fraction], lists: Mapping[str, str], load: Load
+) -> LegRecipe:
+    drawn = {symbol: share for symbol, share in mixture.items() if share}
+    return LegRecipe(
+        terms={term: format_decimal(weight) for term, weight in leg.mixture.items()},
+        mixture={symbol: str(share) for symbol, share in drawn.items()},
+        lists={symbol: lists.get(symbol, "") for symbol in drawn},
+        tokens=stretch.tokens,
+        iterations=stretch.iterations,
+        position=stretch.position,
+        curve=stretch.curve,
+        load=load,
+    )
 
 
 def mixture_definitions(
-    catalog: Catalog, campaign: str, stage: StageManifest, before: Sequence[StageOutcome]
+    catalog: Catalog,
+    campaign: str,
+    stage: StageManifest,
+    before: Sequence[StageOutcome],
+    parts: Mapping[str, int] = NO_PARTS,
 ) -> dict[str, dict[str, Fraction]]:
-    """What the terms `buffer` and earlier stages' names stand for at this stage, as shares of datasets."""
+    """What the terms `buffer` and earlier stages' names stand for at this stage, as shares of sources."""
     definitions = {outcome.stage: outcome.mixture() for outcome in before}
-    sizes = {
-        symbol: catalog.dataset_by_symbol(campaign, symbol).spec.tokens
-        for symbol in catalog.buffer_at(campaign, stage.metadata.name)
-    }
-    if sizes:
-        definitions[BUFFER] = buffer.composition(sizes, catalog.campaign(campaign).spec.buffer.composition)
+    of = catalog.campaign(campaign).spec.buffer
+    sizes: dict[str, int] = {}
+    for symbol in catalog.buffer_at(campaign, stage.metadata.name):
+        whole = catalog.dataset_by_symbol(campaign, symbol).spec.tokens
+        cap = of.select[symbol].cap if symbol in of.select else None
+        # Until the list and its scores have been read, a selection is taken to be what it may be at most.
+        sizes[symbol] = parts.get(buffer.label_in(of, symbol), min(whole, cap or whole))
+    shares = buffer.composition(sizes, of)
+    if shares:
+        definitions[BUFFER] = {buffer.label_in(of, symbol): share for symbol, share in shares.items()}
     return definitions
 
 
-def _load(stage: StageManifest, leg: Leg, index: int) -> Load:
+def _load(begin: _Begin, leg: Leg, index: int) -> Load:
     if leg.lr.rewarm:
         return Load.REWARM
-    return Load.RANDOM if index == 0 and stage.spec.source == "random" else Load.CONTINUE
+    return Load.RANDOM if index == 0 and begin.is_random else Load.CONTINUE
 
 
 def _plain(value: Any) -> Any:

@@ -31,6 +31,8 @@ NEVER_OURS: Final = frozenset(
      "ORA051", "ORA053", "ORA054", "ORA055", "ORA061"}
 )  # fmt: skip
 """Warnings that a script of a person's may have its reasons for, and a rendered one never."""
+_STORED: Final = {Shape.COSINE: "cosine", Shape.LINEAR: "linear", Shape.EXPONENTIAL: "infinite-cosine"}
+"""Style that a checkpoint of a leg stores; every other shape is a `constant` one."""
 _TAKEN: Final = {
     Load.RANDOM: frozenset[str](),
     Load.CONTINUE: frozenset({"weights", "optimizer", "scheduler", "rng"}),
@@ -72,24 +74,32 @@ def state_of(declared: Training) -> State | None:
         decay=position * batch + 7.0,
         data_parallel=made_by,
         path=declared.load,
-        num_steps=position * batch,
+        num_steps=position * batch + (_beyond(declared) if this.load is Load.CONTINUE else 0),
     )
+
+
+def _beyond(declared: Training) -> int:
+    """Samples that the schedule has counted beyond whole iterations, after a source of another batch."""
+    recipe = declared.recipe
+    rewarmed = any(leg.load is Load.REWARM for leg in recipe.legs[: declared.leg + 1])
+    return 0 if rewarmed else recipe.source.remainder
 
 
 def _own(leg: LegRecipe, batch: int, declared: Training) -> State:
     curve, newest = leg.curve, declared.newest or 0
-    warmup = curve.start if curve.shape is Shape.COSINE else curve.warmup
+    style = _STORED.get(curve.shape, "constant")
+    warmup = curve.warmup if style == "constant" else curve.start
     return State(
         iteration=newest,
         global_batch=batch,
         max_lr=curve.high,
         min_lr=curve.low if curve.shape is not Shape.CONSTANT else 0.0,
-        style="cosine" if curve.shape is Shape.COSINE else "constant",
+        style=style,
         warmup=warmup * batch,
         decay=curve.end * batch,
         data_parallel=declared.recipe.data_parallel,
         path=declared.load,
-        num_steps=(leg.position + newest) * batch,
+        num_steps=(leg.position + newest) * batch + _beyond(declared),
     )
 
 

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final
 
 from reconciler.model.recipe import LegRecipe, Load, Recipe, Shape
+
+NEXT_TO_NONE: Final = 1e-15
+"""Share of a schedule that is less than a sample, whatever its length."""
+_STYLES: Final = {Shape.COSINE: "cosine", Shape.LINEAR: "linear", Shape.EXPONENTIAL: "infinite-cosine"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +85,29 @@ def _schedule(leg: LegRecipe) -> tuple[dict[str, str], list[str]]:
     """Schedule variables and flags, the same in every job of the leg.
 
     Lengths count from the schedule's beginning (`num_steps` is cumulative over stages), the stop counts from the
-    leg's. A cosine that begins in the middle is a warm-up that "ends" exactly there, since the launcher computes a
-    cosine over the whole run (contract 2.3).
+    leg's. A cosine or line that begins in the middle is a warm-up that "ends" exactly there, since the launcher
+    computes them over the whole run (contract 2.3). An exponential is the last part of an infinite style whose first
+    parts have no length: a first part of exactly none would be divided by where the schedule begins with it.
     """
     curve = leg.curve
     end = curve.end
     environment = {
         "LR": _number(curve.high),
-        "LR_DECAY_STYLE": "cosine" if curve.shape is Shape.COSINE else "constant",
+        "LR_DECAY_STYLE": _STYLES.get(curve.shape, "constant"),
         "LR_DECAY_ITERS": str(end),
         "TRAIN_ITERS": str(leg.iterations),
     }
     arguments: list[str] = []
     warmup = Fraction(curve.warmup, end)
-    if curve.shape is Shape.COSINE:
+    if curve.shape in _STYLES:
         warmup = Fraction(curve.start, end)
         arguments += [f"--min-lr={_number(curve.low)}"]
+    if curve.shape is Shape.EXPONENTIAL:
+        arguments += [
+            f"--constant-lr={_number(curve.high)}",
+            "--lr-constant-fraction=0.0",
+            f"--lr-cooldown-fraction={NEXT_TO_NONE!r}",
+        ]
     if curve.shape is Shape.COOLDOWN:
         share = Fraction(end - curve.start, end)
         arguments += [

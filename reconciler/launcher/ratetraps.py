@@ -321,7 +321,10 @@ def _longer(forecast: Forecast, schedule: Schedule, whole: int, *, inverted: boo
 
 def _kinds(forecast: Forecast, state: State | None) -> Iterator[Finding]:
     settings = forecast.settings
-    if settings.style.startswith("infinite-"):
+    # With no first part and no plateau it is an exponential from its maximum, which nothing else gives.
+    schedule = forecast.schedule
+    falls_at_once = schedule is not None and schedule.constant_lr == schedule.max_lr and schedule.constant == 0
+    if settings.style.startswith("infinite-") and not falls_at_once:
         yield Finding(
             "ORA047",
             f"LR_DECAY_STYLE={settings.style} is not warm-up, hold at the maximum and cooldown: it decays first, to "

@@ -86,7 +86,12 @@ class Schedule:
             )
         spread = self.max_lr - self.constant_lr
         if done <= self.first_decay:
-            share = done / self.first_decay if self.first_decay else 0.0
+            if self.first_decay == 0:
+                raise WouldStop(
+                    "ZeroDivisionError where the schedule begins without a warm-up: --lr-cooldown-fraction is 0",
+                    "give a tiny --lr-cooldown-fraction, such as 1e-15",
+                )
+            share = done / self.first_decay
             if self.style == "infinite-cosine":
                 return self.constant_lr + spread * 0.5 * (math.cos(math.pi * share) + 1.0)
             return self.max_lr - spread * (1 / math.sqrt(1 + 10.0 * share) - 1) / (1 / math.sqrt(11.0) - 1)

@@ -114,7 +114,9 @@ AboveZero = Annotated[
     Decimal, _parsed(quantities.parse_decimal), WithJsonSchema({"type": "number", "exclusiveMinimum": 0}), Field(gt=0)
 ]
 RateField = Annotated[
-    Rate, _parsed(quantities.parse_rate), _number_or(quantities.RATE_PATTERN, "2e-4, lrMax, lrMax/5", minimum=0)
+    Rate,
+    _parsed(quantities.parse_rate),
+    _number_or(quantities.RATE_PATTERN, "2e-4, lrMax/5, lrMax*2, lrSource", minimum=0),
 ]
 
 

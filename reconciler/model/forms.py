@@ -80,11 +80,16 @@ def _share(text: str) -> str | None:
 
 
 def _rate(text: str) -> str | None:
-    named = re.fullmatch(r"\s*(lr[ _-]?(?:max|final))\s*(/\s*[0-9.]+)?\s*", text, re.IGNORECASE)
+    names = ("lrMax", "lrFinal", "lrSource")
+    factor = re.fullmatch(r"\s*([0-9.]{1,12})\s*[*x×]?\s*(lr[ _-]?[a-z]{3,6})\s*", text, re.IGNORECASE)
+    if factor is not None and (of := near(factor.group(2), names)):
+        return _write(f"{of}*{factor.group(1)}", quantities.RATE_PATTERN)
+    named = re.fullmatch(r"\s*(lr[ _-]?(?:max|final|source))\s*(?:([/*x×])\s*([0-9.]{1,12}))?\s*", text, re.IGNORECASE)
     if named is None:
         return None
-    name = near(named.group(1), ("lrMax", "lrFinal")) or ""
-    return _write(name + re.sub(r"\s", "", named.group(2) or ""), quantities.RATE_PATTERN)
+    name, sign, number = named.groups()
+    part = f"{'/' if sign == '/' else '*'}{number}" if sign else ""
+    return _write((near(name, names) or "") + part, quantities.RATE_PATTERN)
 
 
 def _name(text: str) -> str | None:
@@ -125,7 +130,7 @@ FORMS: Final[dict[str, Form]] = {
     quantities.TOKENS_PATTERN: Form("a whole number of tokens, such as 22B or 1.5T (k, M, B or T)", _tokens),
     quantities.DURATION_PATTERN: Form("a duration such as 6h, 1h30m, 45s or 06:00:00", _duration),
     quantities.SHARE_PATTERN: Form("a share such as 5%", _share),
-    quantities.RATE_PATTERN: Form("a learning rate such as 2e-4, lrMax, lrMax/5 or lrFinal", _rate),
+    quantities.RATE_PATTERN: Form("a learning rate such as 2e-4, lrMax, lrMax/5, lrMax*2 or lrSource/100", _rate),
     fieldtypes.NAME_PATTERN: Form("a name of lower-case letters, digits, - and ., at most 63", _name),
     fieldtypes.LABEL_PATTERN: Form("a name of letters, digits, - and ., at most 63", _nothing),
     fieldtypes.SYMBOL_PATTERN: Form("a dataset symbol such as D0 or D1", _symbol),

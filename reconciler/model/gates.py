@@ -26,12 +26,19 @@ class Limits(Frozen):
 
 
 class ContinuityGate(Frozen):
-    """The first losses after a load match what the parent logged last; a bad load looks like ln(vocabulary)."""
+    """The first losses after a load match what the parent logged last; a bad load looks like ln(vocabulary).
+
+    Where the data changes at the load a rise is expected, and only a loss near ln(vocabulary) is held against it. A
+    bad load is not the strategy's fault: the job is stopped and the stage held.
+    """
 
     rise: Positive = Decimal("0.05")
     """Nats that the mean of the first 20 losses may lie above the parent's."""
     sigmas: Positive = Decimal(6)
     """Or as many standard deviations of the parent's last losses, where that is more."""
+    conversion: Positive | None = None
+    """Nats that a validation loss of a converted source may differ from what its own stage found. An exact test, for
+    one evaluation job before the stage; without it the conversion's own comparison of tensors stands."""
 
 
 class SpikeGate(Frozen):
@@ -79,6 +86,14 @@ class ExternalGate(Frozen):
     """Below this the gate fails."""
     at_most: Positive | None = None
     """Above this the gate fails."""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> ExternalGate:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a bound is expected: atLeast, atMost or both")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"atLeast ({self.at_least}) is above atMost ({self.at_most})")
+        return self
 
 
 class Gates(Frozen):

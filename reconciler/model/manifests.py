@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reconciler.model.cluster import ClusterSpec
 from reconciler.model.fieldtypes import (
@@ -22,11 +22,7 @@ from reconciler.model.fieldtypes import (
     Name,
     Path,
     Positive,
-    RateField,
-    Rule,
-    Share,
     Symbol,
-    Term,
     Text,
     Tokenizer,
     Tokens,
@@ -35,7 +31,7 @@ from reconciler.model.fieldtypes import (
     Word,
 )
 from reconciler.model.gates import Gates
-from reconciler.model.quantities import Rate
+from reconciler.model.strategy import ExternalSource, StageSource, Strategy, Waiver
 
 API_VERSION: Final = "cpt/v1"
 BUFFER: Final = "buffer"
@@ -164,22 +160,12 @@ class DatasetSpec(Frozen):
     """Size of the dataset."""
     tokenizer: Tokenizer
     """What it was tokenised with; must be the model's."""
+    max_epochs: AboveZero = Decimal(4)
+    """Passes over it that a model may have had, replay included; more is rule CPT010."""
     origin: Text | None = None
     """Where it came from, for people."""
     lists: Lists
     """Its weighted file list on each cluster, by the cluster's name."""
-
-
-# --- Rules -----------------------------------------------------------------------------------------------------------
-
-
-class Waiver(Frozen):
-    """A rule of the cookbook that is knowingly broken here; every plan shows it with its reason."""
-
-    rule: Rule
-    """CPT001 and so on; `reconcile explain` lists them."""
-    reason: Text
-    """Why it is right to break it here."""
 
 
 # --- Campaign --------------------------------------------------------------------------------------------------------
@@ -202,9 +188,20 @@ class Selection(Frozen):
     scores: Lists | None = None
     """A score file on each cluster, `score tokens prefix` a line, for the same files as the dataset's list."""
     order: Literal["highest", "lowest", "middle"] = "highest"
-    """Which scores are taken first: difficult ones are highest or lowest, representative ones in the middle."""
+    """Which scores are taken first: difficult files have the highest or lowest, representative ones the nearest to the
+    median."""
     cap: Tokens | None = None
-    """Files are taken in order until they hold this many tokens; needs scores."""
+    """Files are taken in order up to and with the one that reaches this many tokens; needs scores."""
+
+    @model_validator(mode="after")
+    def _takes_a_part(self) -> Selection:
+        if (self.scores is None) is not (self.cap is None):
+            raise ValueError("scores and cap go together: files are taken by score until they hold the cap's tokens")
+        if not self.shards and self.scores is None:
+            raise ValueError(
+                "neither shards nor scores: leave the dataset out of select, and the buffer takes all of it"
+            )
+        return self
 
 
 class Buffer(Frozen):
@@ -216,6 +213,12 @@ class Buffer(Frozen):
     """For `declared`: relative weight of each dataset; the share is taken among those that the buffer holds."""
     select: dict[Symbol, Selection] = Field(default={})
     """Which files of a dataset the buffer takes; all of one that is not named."""
+
+    @model_validator(mode="after")
+    def _weights_are_read(self) -> Buffer:
+        if self.weights and self.composition != "declared":
+            raise ValueError(f"weights are read only with composition: declared, not {self.composition}")
+        return self
 
 
 class CampaignBounds(Frozen):
@@ -257,135 +260,6 @@ class CampaignSpec(Frozen):
 # --- Stage -----------------------------------------------------------------------------------------------------------
 
 
-class StageSource(Frozen):
-    """A checkpoint of an earlier stage, by its property."""
-
-    stage: Name
-    """Name of an earlier stage of the campaign."""
-    checkpoint: Literal["pre-cooldown", "converged", "final"] = "pre-cooldown"
-    """Before its cooldown (at LR max), after it, or where the stage ended whatever its rate is there."""
-
-
-class ExternalSource(Frozen):
-    """A checkpoint made elsewhere: `path` is the folder that holds `latest` or `latest_universal`."""
-
-    path: Path
-    """Folder that holds `latest` or `latest_universal`."""
-    iteration: Count
-    """Which iteration of it."""
-    format: Literal["zero", "universal"]
-    """`zero`: as training saves it, for one data-parallel size; `universal`: for any."""
-    data_parallel: Count | None = None
-    """Data-parallel size that a `zero` checkpoint was saved by."""
-    rate: Positive | None = None
-    """Learning rate at which it was saved, for `lrSource`."""
-    trained_on: tuple[Name, ...] = ()
-    """Names of datasets it has been trained on, so that mixtures may replay them."""
-
-
-class LrPolicy(Frozen):
-    """One learning-rate curve over a leg.
-
-    `constant` stays at `at`; `cooldown` and `cosine` fall from `at` to `to`; `continue` goes on along the decay of the
-    leg before, or of the source where it is the first leg. `warmup` (a share of the leg) rises from 0 to `at` first:
-    only for a first stage or a declared `rewarm`, since an infinite schedule never rewarms unasked.
-    """
-
-    shape: Literal["constant", "cooldown", "cosine", "continue"]
-    """The curve."""
-    at: RateField = Rate("lrMax", Decimal(1))
-    """Rate at which the leg begins (after warm-up)."""
-    to: RateField = Rate("lrFinal", Decimal(1))
-    """Rate at which a cooldown or cosine ends."""
-    until: RateField | None = None
-    """Rate at which the leg ends and the next one goes on along the same decay: where the data is switched
-    (cookbook, Strategy 4). The leg's tokens follow from it."""
-    over: Tokens | None = None
-    """Tokens that the whole decay takes, where it ends after the stage; a later stage's first leg continues it."""
-    decay: Literal["1-sqrt", "linear", "exponential"] = "1-sqrt"
-    """Form of a cooldown: `at − (at − to)·√r`, a line, or `at·(to/at)^r`, r being the share done."""
-    warmup: Share = Decimal(0)
-    """Share of the leg over which the rate rises from 0."""
-    rewarm: bool = False
-    """Says that the rate is meant to rise again."""
-
-
-class Leg(Frozen):
-    """A stretch of a strategy with one mixture and one learning-rate curve."""
-
-    mixture: Annotated[dict[Term, Weight], Field(min_length=1)]
-    """Exact weight of each source, summing to 1. Sources: dataset symbols, names of earlier stages, `buffer`."""
-    lr: LrPolicy
-    """Learning rate over the leg."""
-    tokens: Tokens | None = None
-    """Tokens of this leg; one leg may leave it out and takes what is left of the stage's."""
-
-
-class BatchScale(Frozen):
-    """Another batch than the model's: "need to reduce/increase LR by √k or k" (cookbook, things to keep in mind)."""
-
-    times: AboveZero
-    """k: sequences per step, as a multiple of the model's."""
-    rate: Literal["sqrt", "linear"]
-    """Every rate of the strategy is multiplied by √k or by k."""
-
-
-class UsedStrategy(Frozen):
-    """Holds when an earlier stage was done by one of these strategies."""
-
-    stage: Name
-    """Name of an earlier stage."""
-    used: Annotated[tuple[Name, ...], Field(min_length=1)]
-    """Names of its strategies."""
-
-
-class TrialMatrix(Frozen):
-    """What a trial varies; every combination is a pilot. At least one axis, at most 12 combinations."""
-
-    mixture: dict[Name, Annotated[dict[Term, Weight], Field(min_length=1)]] = Field(default={})
-    """Name → mixture of the last leg."""
-    divisor: tuple[Count, ...] = ()
-    """N: the decay of the last leg ends at its `at` / N (cookbook, Strategy 4: "Try N=10, 50, 100")."""
-    rate: tuple[RateField, ...] = ()
-    """`at` of the last leg that rewarms (cookbook: LR, LR/2 and 2LR were tested)."""
-
-
-class Trial(Frozen):
-    """A rung that is tried in several variants with few tokens before one of them gets the stage's budget."""
-
-    tokens: Tokens
-    """Pilot budget of each variant; the strategy's legs are shortened in proportion."""
-    matrix: TrialMatrix
-    """What is varied."""
-    compare: Annotated[tuple[Label, ...], Field(min_length=1)]
-    """Validation sets whose mean loss at the end of the pilots decides."""
-    choose: Literal["lowest-loss", "person"] = "lowest-loss"
-    """Who decides when all pilots are judged."""
-    chosen: Name | None = None
-    """A person's choice, by the variant's name."""
-    at_once: Count = 1
-    """Pilots whose jobs may be queued at the same time."""
-
-
-class Strategy(Frozen):
-    """One rung of a stage's ladder."""
-
-    name: Name
-    """Unique in its stage."""
-    if_: Literal["forgetting", "no-recovery", "divergence"] | UsedStrategy | None = Field(default=None, alias="if")
-    """When this rung is tried; otherwise it is skipped. A word: a rung before it failed that gate."""
-    source: StageSource | ExternalSource | None = None
-    """Instead of the stage's source (cookbook, Strategy 5: a converged checkpoint)."""
-    batch: BatchScale | None = None
-    """Another batch than the model's, with the rates scaled to it."""
-    legs: Annotated[tuple[Leg, ...], Field(min_length=1)]
-    """Trained one after the other."""
-    trial: Trial | None = None
-    """Variants to try with few tokens first."""
-    waive: tuple[Waiver, ...] = ()
-    """Rules that are waived for this rung."""
-
-
 class Resources(Frozen):
     """What one job asks for."""
 
@@ -420,6 +294,10 @@ class StageSpec(Frozen):
     """Hold this stage: nothing new is submitted."""
     waive: tuple[Waiver, ...] = ()
     """Rules that are waived for this stage."""
+
+    def source_of(self, strategy: Strategy) -> Literal["random"] | StageSource | ExternalSource:
+        """What a strategy starts from: its own source, or the stage's."""
+        return self.source if strategy.source is None else strategy.source
 
 
 class _Manifest(Frozen):

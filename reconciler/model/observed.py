@@ -119,6 +119,8 @@ class LogWindow:
     lines: int
     missing: int
     skipped: int = 0
+    spread: float | None = None
+    """Standard deviation of the finite losses around `mean`; None where it was not worked out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,8 @@ class AttemptSeen:
     evaluations: tuple[EvaluationSeen, ...] = ()
     verdicts: Mapping[str, str] = field(default_factory=dict)
     """Name of the file in `verdicts/`, without `.json` → its text."""
+    external: Mapping[str, str] = field(default_factory=dict)
+    """Name of the file in `external/`, without `.json` → its text, which a person's harness wrote."""
     stop_requested: bool = False
     """The kill-switch file is there."""
     ran: tuple[str, ...] = ()

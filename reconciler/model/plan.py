@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from reconciler.model.problems import Problem
 from reconciler.model.recipe import Recipe
 from reconciler.model.status import StageStatus
 
@@ -182,23 +183,89 @@ class LegForecast:
     tokens: int
     iterations: int
     lr: str
-    """In words: `constant at 2e-3`, `cooldown 1-sqrt from 2e-3 to 0`."""
+    """In words: `constant at 2e-3`, `1-sqrt cooldown from 2e-3 to 0`."""
     lr_curve: tuple[tuple[int, float], ...]
     """(tokens into the leg, learning rate), enough points to draw."""
     epochs: Mapping[str, float]
     """Dataset symbol → passes over it that this leg draws."""
+    boundary: str = ""
+    """How the rate changes where the leg begins, in words; empty where it goes on as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From the least to the most that is expected of a number."""
+
+    low: float
+    high: float
+
+    def __add__(self, other: Span) -> Span:
+        return Span(self.low + other.low, self.high + other.high)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialForecast:
+    """What the pilots of a trial will still cost, on top of the variant that is chosen by them."""
+
+    variants: tuple[str, ...]
+    tokens: int
+    """Of all pilots together."""
+    node_hours: Span | None
+    """Training and evaluations; None until a speed is declared or measured."""
+    jobs: Span | None
+    """Training jobs."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageForecast:
-    """What a stage will do if nothing fails: its current rung."""
+    """What a stage will still do if nothing fails: its current rung, less what is trained of it."""
 
     stage: str
     strategy: str
     legs: tuple[LegForecast, ...]
-    node_hours: float | None
-    """None until a speed is declared or measured."""
-    jobs: int | None
+    iterations: int
+    """Left to train."""
+    node_hours: Span | None
+    """Training, evaluations and conversion; None until a speed is declared or measured."""
+    jobs: Span | None
+    """Training jobs."""
+    hours: Span | None
+    """By the clock, from the end of the stage before it: jobs, their waits in the queue, hours in which none may be
+    submitted."""
+    saves: int
+    """Checkpoints still to be written on the interval and at ends of legs."""
+    storage_bytes: Span
+    """What they take; at most, each job writes one more when its time is up."""
+    rests_on: Mapping[str, str] = field(default_factory=dict)
+    """`speed`, `waits`, `checkpoints`: what the numbers rest on, in words."""
+    trial: TrialForecast | None = None
+    """What its pilots cost before that; None without a trial, or once it is decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignForecast:
+    """What is spent and what is to come, over all stages."""
+
+    spent: float
+    """Node-hours."""
+    bound: float
+    """Node-hours that campaign and allocation allow."""
+    node_hours: Span
+    """To come, of the stages that are not `unknown`."""
+    hours: Span
+    storage_bytes: Span
+    unknown: tuple[str, ...]
+    """Stages whose cost is not known: no speed is, or what they train is not."""
+
+    @property
+    def over(self) -> bool:
+        """Whether even the least that is expected exceeds the bound."""
+        return self.node_hours.low > 0 and self.spent + self.node_hours.low > self.bound
+
+    @property
+    def may_be_over(self) -> bool:
+        """Whether the most that is expected exceeds it."""
+        return self.node_hours.high > 0 and self.spent + self.node_hours.high > self.bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +278,13 @@ class Plan:
     actions: tuple[Action, ...]
     stages: tuple[StageStatus, ...]
     forecasts: tuple[StageForecast, ...] = ()
+    outlook: CampaignForecast | None = None
+    """None for a look that was not whole."""
     changes: tuple[Change, ...] = ()
     refusals: tuple[str, ...] = ()
     """Why this plan may be shown but not applied (found by `planner.checks`, or trained work was edited)."""
+    findings: tuple[Problem, ...] = ()
+    """Where the campaign strays from the cookbook, waived or not; like what is refused, not part of the digest."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """The observed facts that the actions rest on: digest input, nothing volatile."""
 

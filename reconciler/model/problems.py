@@ -18,10 +18,11 @@ Path = tuple[str | int, ...]
 
 
 class Severity(StrEnum):
-    """An error makes the manifests unusable; a warning does not."""
+    """An error makes the manifests unusable; a warning does not, and a note only says what should be known."""
 
     ERROR = "error"
     WARNING = "warning"
+    NOTE = "note"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +109,6 @@ CATALOGUE: Final[dict[str, Kind]] = {
         "(cookbook, AuroraGPT V1).",
     ),
     "M054": Kind("Walltime above the queue's", "The scheduler refuses such a job."),
-    "M055": Kind(
-        "Converged source without rewarm",
-        "A converged checkpoint has a learning rate near its final value; training on from it at LR max without a "
-        "declared rewarm is the jump that the cookbook warns of (use a checkpoint before cooldown).",
-        Severity.WARNING,
-    ),
     "M056": Kind(
         "Learning rate jumps", "A leg begins at the rate where what it continues from ended, unless it rewarms."
     ),
@@ -146,6 +141,55 @@ CATALOGUE: Final[dict[str, Kind]] = {
         "No time to train",
         "The cluster's `startup` is taken off a job's walltime twice: before the first iteration, for the last save.",
     ),
+    "M066": Kind(
+        "Never in the buffer",
+        "The buffer holds datasets of earlier stages after D0; a weight or selection of another is read by nothing.",
+    ),
+    "M067": Kind(
+        "Buffer without weights",
+        "With `composition: declared` every dataset that joins the buffer has a relative weight, and one that is drawn "
+        "from has one above 0.",
+    ),
+    "M070": Kind(
+        "Condition that never holds",
+        "A rung with `if: forgetting`, `no-recovery` or `divergence` is tried after a rung before it failed that gate, "
+        "so there must be one, and the gate must be on; `if: {stage, used}` asks about an earlier stage.",
+    ),
+    "M071": Kind(
+        "Trial that cannot be carried out",
+        "A trial varies the mixture of the last leg, the end of the last decay (`divisor`) or the rate of the last "
+        "rewarm (`rate`), in at most 12 variants, each with fewer tokens than the stage.",
+    ),
+    "M072": Kind(
+        "Policy contradicts itself",
+        "A policy has the fields that its shape reads: `constant` has no `to`, `until`, `over` or `decay`, `continue` "
+        "only `until`, `cosine` no `decay`. A leg ends by its `tokens` or by its rate (`until`), not by both.",
+    ),
+    "M073": Kind(
+        "Decay that nothing continues",
+        "`until` ends a leg in the middle of its decay, where the data is switched; the next leg goes on along the "
+        "same decay with `{shape: continue}` (cookbook, Strategy 4).",
+    ),
+    "M074": Kind(
+        "Nothing to continue",
+        "`continue` goes on along the decay of the leg before it, or as a first leg along that of the stage's source: "
+        "a `final` checkpoint of a stage whose last decay takes longer (`over`) than the stage.",
+    ),
+    "M075": Kind(
+        "Rate of the source is not known",
+        "`lrSource` is the rate at which the source checkpoint stands; an outside one has to say its `rate`.",
+    ),
+    "M076": Kind(
+        "Rate outside the decay", "`until` lies below the rate at which its leg begins and above the decay's `to`."
+    ),
+    "M077": Kind(
+        "Exponential that never arrives",
+        "An exponential falls by the same factor over every step, so it has a `to` above 0 and below `at`.",
+    ),
+    "M078": Kind(
+        "Legs and decay do not fit",
+        "The legs of a decay take its tokens: `over`, or the stage's less those of its other legs.",
+    ),
 }
 
 
@@ -173,16 +217,30 @@ class Problem:
     """What to write or do instead."""
     related: tuple[tuple[Where, str], ...] = ()
     """Other places that matter, each with what is there."""
+    rule: Kind | None = None
+    """What a code of the cookbook's rules (`reconciler.domain.rules`) stands for; the catalogue has all others."""
+    waived: str | None = None
+    """Why a person let it stand; it is shown and stops nothing."""
+
+    @property
+    def kind(self) -> Kind:
+        """What the code stands for."""
+        return self.rule or CATALOGUE[self.code]
 
     @property
     def summary(self) -> str:
         """The code's fixed words."""
-        return CATALOGUE[self.code].summary
+        return self.kind.summary
 
     @property
     def severity(self) -> Severity:
-        """The code's severity."""
-        return CATALOGUE[self.code].severity
+        """The code's severity, waived or not."""
+        return self.kind.severity
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the manifests cannot be used because of it."""
+        return self.severity is Severity.ERROR and self.waived is None
 
 
 def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -18,7 +18,7 @@ _TIME_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 TOKENS_PATTERN: Final = r"^[0-9]{1,18}(\.[0-9]{1,12})?[kKMBT]?$"
 DURATION_PATTERN: Final = r"^([0-9]{1,6}(\.[0-9]{1,3})?[smhd])+$|^[0-9]{1,4}:[0-5][0-9]:[0-5][0-9]$"
 SHARE_PATTERN: Final = r"^[0-9]{1,3}(\.[0-9]{1,12})?%$"
-RATE_PATTERN: Final = r"^(lrMax|lrFinal)(/[1-9][0-9]{0,5}(\.[0-9]{1,6})?)?$"
+RATE_PATTERN: Final = r"^(lrMax|lrFinal|lrSource)([/*][1-9][0-9]{0,5}(\.[0-9]{1,6})?)?$"
 _DECIMAL: Final = re.compile(r"^[0-9]{1,18}(\.[0-9]{1,40})?([eE][-+]?[0-9]{1,3})?$")
 
 
@@ -85,6 +85,15 @@ def format_duration(seconds: float) -> str:
     raise AssertionError("unreachable: 60 s and more is at least a minute")
 
 
+def format_bytes(size: float) -> str:
+    """Three significant digits, in powers of 1000: 94_337_818_624 → `94.3 GB`."""
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            scaled = size / factor
+            return f"{scaled:.3g} {unit}" if scaled < 999.5 else f"{scaled:,.0f} {unit}"
+    return f"{size:.0f} B"
+
+
 def counted(number: int, thing: str) -> str:
     """`1 job`, `2 jobs`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
@@ -120,31 +129,46 @@ def format_decimal(value: Decimal) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A learning rate, either a number or a fraction of the campaign's named ones (`lrMax/5`)."""
+    """A learning rate: a number, or a part or multiple of a named one (`lrMax/5`, `lrMax*2`).
+
+    The name says which maximum N divides: the campaign's (`lrMax`), or the rate at which the source checkpoint stands.
+    """
 
     of: str | None
-    """`lrMax`, `lrFinal`, or None for a plain number."""
+    """`lrMax`, `lrFinal`, `lrSource`, or None for a plain number."""
     value: Decimal
-    """The number itself, or the divisor when `of` is set."""
+    """The number itself, or the divisor or factor when `of` is set."""
+    times: bool = False
+    """`value` is a factor, and not a divisor."""
 
-    def resolve(self, lr_max: Decimal, lr_final: Decimal) -> Fraction:
-        """The rate as an exact number, given the campaign's two."""
+    def resolve(self, lr_max: Decimal, lr_final: Decimal, lr_source: Decimal | Fraction | None = None) -> Fraction:
+        """The rate as an exact number, given the named ones.
+
+        Raises:
+            ValueError: it is of `lrSource`, which is not given; `of` tells beforehand.
+        """
         if self.of is None:
             return Fraction(self.value)
-        return Fraction(lr_max if self.of == "lrMax" else lr_final) / Fraction(self.value)
+        named = {"lrMax": lr_max, "lrFinal": lr_final, "lrSource": lr_source}[self.of]
+        if named is None:
+            raise ValueError(f"{self} is asked for, and the rate of the source is not known")
+        return Fraction(named) * (Fraction(self.value) if self.times else 1 / Fraction(self.value))
 
     def __str__(self) -> str:
         if self.of is None:
             return format_decimal(self.value)
-        return self.of if self.value == 1 else f"{self.of}/{format_decimal(self.value)}"
+        return self.of if self.value == 1 else f"{self.of}{'*' if self.times else '/'}{format_decimal(self.value)}"
 
 
 def parse_rate(text: str) -> Rate:
-    """`2e-4` or `lrMax/5`. Raises Unreadable."""
+    """`2e-4`, `lrMax/5` or `lrMax*2`. Raises Unreadable."""
     if re.fullmatch(RATE_PATTERN, text):
-        name, _, divisor = text.partition("/")
-        return Rate(name, Decimal(divisor or 1))
+        name, sign, number = re.fullmatch(r"([a-zA-Z]+)([/*]?)(.*)", text).groups()  # type: ignore[union-attr]
+        value = Decimal(number or 1)
+        return Rate(name, value, times=sign == "*" and value != 1)
     try:
         return Rate(None, parse_decimal(text))
     except Unreadable:
-        raise Unreadable("a learning rate is a number such as 2e-4, or lrMax, lrMax/5, lrFinal") from None
+        raise Unreadable(
+            "a learning rate is a number such as 2e-4, or lrMax, lrMax/5, lrMax*2, lrFinal, lrSource/100"
+        ) from None

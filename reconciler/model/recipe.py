@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 RECIPE_VERSION: Final = 1
 ATTEMPT_DIGITS: Final = 12
+ATTEMPT_PATTERN: Final = "[0-9a-f]{12}"
 
 
 class Load(StrEnum):
@@ -35,6 +36,9 @@ class Shape(StrEnum):
 
     CONSTANT = "constant"
     COOLDOWN = "cooldown"
+    """1 − √r."""
+    LINEAR = "linear"
+    EXPONENTIAL = "exponential"
     COSINE = "cosine"
 
 
@@ -42,7 +46,8 @@ class Shape(StrEnum):
 class Curve:
     """The learning rate against schedule position, in iterations since the schedule began.
 
-    Rises from 0 to `high` over the first `warmup` iterations, is `high` until `start`, falls to `low` at `end`.
+    Rises from 0 to `high` over the first `warmup` iterations, is `high` until `start`, falls to `low` at `end`. Legs
+    that share one decay share one curve, so it may start before a leg and end after it.
     """
 
     shape: Shape
@@ -60,9 +65,10 @@ class LegRecipe:
     terms: Mapping[str, str]
     """The mixture as the manifest has it: term → exact decimal weight."""
     mixture: Mapping[str, str]
-    """Dataset symbol → exact share as a fraction `n/d`, buffer and earlier mixtures expanded."""
+    """Source → exact share as a fraction `n/d`, buffer and earlier mixtures expanded. A source is a dataset, by its
+    symbol, or the buffer's selection of one, `D1-buffer`."""
     lists: Mapping[str, str]
-    """Dataset symbol → content digest of its data list (independent of where the data lies)."""
+    """Source → content digest of its data list (independent of where the data lies)."""
     tokens: int
     iterations: int
     position: int
@@ -80,9 +86,17 @@ class SourceRecipe:
     iteration: int = 0
     external: str = ""
     position: int = 0
-    """Schedule position of that checkpoint."""
+    """Schedule position of that checkpoint, in whole iterations of this recipe's batch."""
     data_parallel: int = 0
     """Its data-parallel size; 0 when it is universal already or random."""
+    stage: str = ""
+    """Of an attempt: the stage that it is of."""
+    universal: bool = False
+    """Of an outside folder: it is universal, and has its own pointer."""
+    rate: float | None = None
+    """Learning rate at which it stands; None for random weights, and where an outside one does not say."""
+    remainder: int = 0
+    """Samples counted beyond `position`, after a source of another batch; above 0 only where the rate is constant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +115,25 @@ class Recipe:
     tokens: int
     source: SourceRecipe
     legs: tuple[LegRecipe, ...]
+    pilot: bool = False
+    """A variant of a trial with the pilot budget: it is compared, and never goes on."""
+    rate_scale: float = 1.0
+    """What the manifest's rates were multiplied by, for another batch than the model's."""
+    taken: tuple[str, ...] = ()
+    """Attempts that trained the first legs, one a leg, before the strategy was lengthened by the others."""
 
     def canonical(self) -> str:
         """Canonical JSON of what affects training: sorted keys, no spaces, ASCII.
 
-        Names of campaign, stage and strategy and the mixture's terms are labels: what they stand for is in it.
+        Names of campaign, stage and strategy, the mixture's terms and whether it is a pilot are labels: what they stand
+        for is in it. So are the source's stage, form, rate and remainder, which follow from what it is, and the scale
+        of the rates, which the curves have; and who trained the first legs, which come to the same whoever does.
         """
         body = asdict(self)
-        for label in ("campaign", "stage", "strategy"):
+        for label in ("campaign", "stage", "strategy", "pilot", "rate_scale", "taken"):
             del body[label]
+        for label in ("stage", "universal", "rate", "remainder"):
+            del body["source"][label]
         for leg in body["legs"]:
             del leg["terms"]
         return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -123,6 +147,25 @@ class Recipe:
     def attempt(self) -> str:
         """The attempt's name: the digest's first 12 digits."""
         return self.digest[:ATTEMPT_DIGITS]
+
+    def maker(self, leg: int) -> str:
+        """The attempt that trains a leg, or has trained it."""
+        return self.taken[leg] if leg < len(self.taken) else self.attempt
+
+    def lengthens(self, other: Recipe) -> bool:
+        """Whether this is the other with further legs after its own, and nothing else is changed."""
+        same = replace(self, tokens=0, legs=self.legs[: len(other.legs)])
+        return len(self.legs) > len(other.legs) and same.canonical() == replace(other, tokens=0).canonical()
+
+    @property
+    def global_batch(self) -> int:
+        """Sequences per optimizer step."""
+        return int(self.model["batch"]["global_"])
+
+    @property
+    def tokens_per_iteration(self) -> int:
+        """Global batch × sequence length."""
+        return self.global_batch * int(self.model["sequence_length"])
 
     @property
     def iterations(self) -> int:

@@ -147,6 +147,8 @@ def _plain(document: Document, leaf: _Leaf) -> Problem:
             expected = f"at most {bound} characters"
         case "minItems" | "minProperties":
             expected = "at least one entry"
+        case "maxItems" | "maxProperties":
+            expected = f"at most {bound} entries"
         case _:  # pragma: no cover - a test holds that the schemas use no other keyword
             expected = f"{leaf.keyword}: {clip(str(bound))}"
     return Problem(code, document.where(leaf.path), path_text(leaf.path), describe(value), expected, fix)

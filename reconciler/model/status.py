@@ -45,6 +45,7 @@ class Reason(StrEnum):
     LIST_UNREAD = "ListUnread"
     STOPPING = "Stopping"
     SUBMIT_WINDOW_CLOSED = "SubmitWindowClosed"
+    EXTERNAL_AWAITED = "ExternalAwaited"
     # holds: until a person decides
     SUSPENDED = "Suspended"
     LADDER_EXHAUSTED = "LadderExhausted"
@@ -53,6 +54,8 @@ class Reason(StrEnum):
     NO_PROGRESS = "NoProgress"
     SUBMIT_REFUSED = "SubmitRefused"
     NODE_HOURS_EXHAUSTED = "NodeHoursExhausted"
+    TOKENS_EXHAUSTED = "TokensExhausted"
+    TRIAL_AWAITS_CHOICE = "TrialAwaitsChoice"
     TRAINED_IMMUTABLE = "TrainedImmutable"
     LIST_MISSING = "ListMissing"
     LIST_CHANGED = "ListChanged"
@@ -60,6 +63,8 @@ class Reason(StrEnum):
     SOURCE_UNUSABLE = "SourceUnusable"
     VERDICT_UNREADABLE = "VerdictUnreadable"
     STARTED_FROM_RANDOM = "StartedFromRandom"
+    LOAD_DISCONTINUOUS = "LoadDiscontinuous"
+    EXTERNAL_UNREADABLE = "ExternalUnreadable"
     JOB_DELETED = "JobDeleted"
     JOB_CANNOT_START = "JobCannotStart"
     LOST_IN_ROUTING = "LostInRouting"
@@ -77,6 +82,7 @@ PASSING: Final = frozenset(
         Reason.LIST_UNREAD,
         Reason.STOPPING,
         Reason.SUBMIT_WINDOW_CLOSED,
+        Reason.EXTERNAL_AWAITED,
     }
 )
 """Waits that pass by themselves, so that looking again is of use. SOURCE_NOT_DONE passes when another stage does."""
@@ -102,8 +108,43 @@ class RungStatus:
     strategy: str
     attempt: str
     outcome: str
-    """`untried`, `running`, `passed`, `failed`."""
+    """`untried`, `running`, `passed`, `failed`, `skipped`."""
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PilotStatus:
+    """One variant of a trial, trained with the pilot budget."""
+
+    variant: str
+    attempt: str
+    outcome: str
+    """`untried`, `running`, `passed`, `failed`."""
+    tokens: int
+    """Trained so far, in complete checkpoints."""
+    losses: Mapping[str, float] = field(default_factory=dict)
+    """Each compared validation set → loss at the pilot's end (nats)."""
+    mean: float | None = None
+    """Of these; None until all are there."""
+    message: str = ""
+    """Its verdict, or what it waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialStatus:
+    """A rung that is, or was, tried in several variants."""
+
+    strategy: str
+    tokens: int
+    """Budget of each pilot."""
+    compare: tuple[str, ...]
+    pilots: tuple[PilotStatus, ...]
+    chosen: str = ""
+    """The variant that gets the stage's budget; empty while that is open."""
+    by: str = ""
+    """`manifest`, `lowest-loss`, or `begun`: it is in work, so the choice is not made again."""
+    message: str = ""
+    """How it was chosen, or what is left to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +167,8 @@ class StageStatus:
     jobs: int = 0
     node_hours: float = 0.0
     rungs: tuple[RungStatus, ...] = ()
+    trial: TrialStatus | None = None
+    """Of the current rung, if that is a trial."""
     losses: Mapping[str, float] = field(default_factory=dict)
     """Validation set → loss at the end of the stage (nats)."""
     losses_before: Mapping[str, float] = field(default_factory=dict)

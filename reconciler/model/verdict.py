@@ -6,9 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
+
+VERDICT_CHARS_MAX: Final = 1024 * 1024
+GATES_MAX: Final = 64
+NUMBERS_MAX: Final = 4096
+
+Line = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+"""Told to people, on a terminal."""
 
 
 class Level(StrEnum):
@@ -23,21 +30,21 @@ class Level(StrEnum):
 class GateResult:
     """One gate's answer."""
 
-    gate: str
+    gate: Line
     level: Level
-    message: str
-    numbers: Mapping[str, float]
+    message: Line
+    numbers: Annotated[Mapping[Line, float], Field(max_length=NUMBERS_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """All gates of one attempt."""
 
-    stage: str
-    attempt: str
-    strategy: str
-    iteration: int
-    gates: tuple[GateResult, ...]
+    stage: Line
+    attempt: Line
+    strategy: Line
+    iteration: Annotated[int, Field(ge=0, le=10**12)]
+    gates: Annotated[tuple[GateResult, ...], Field(max_length=GATES_MAX)]
 
     @property
     def passed(self) -> bool:
@@ -47,10 +54,11 @@ class Verdict:
     @property
     def message(self) -> str:
         """The failures, or else the warnings, or else what every gate measured, in one line."""
-        for level in Level.FAIL, Level.WARN, Level.PASS:
-            told = [gate.message for gate in self.gates if gate.level is level]
-            if told:
-                return "; ".join(told)
+        for level, says in (Level.FAIL, ""), (Level.WARN, "warning: "), (Level.PASS, ""):
+            found = [gate for gate in self.gates if gate.level is level]
+            if found:
+                measured = [gate for gate in found if gate.numbers]
+                return says + "; ".join(gate.message for gate in measured or found)
         return "no gate is on"
 
     def to_file(self) -> str:
@@ -62,10 +70,10 @@ _READER: Final = TypeAdapter(Verdict)
 
 
 def read_verdict(text: str) -> Verdict | None:
-    """Read a verdict file back; None for anything that is not one."""
+    """Read a verdict file back; None for anything that is not one. `passed` is derived, whatever the file says."""
+    if len(text) > VERDICT_CHARS_MAX:
+        return None
     try:
-        body = json.loads(text)
-        body.pop("passed", None)
-        return _READER.validate_python(body)
-    except (ValueError, AttributeError, TypeError, RecursionError, ValidationError):
+        return _READER.validate_json(text, strict=True)
+    except ValidationError:
         return None

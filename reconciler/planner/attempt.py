@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reconciler.model.gates import Gates
+from reconciler.model.observed import TrainLog
 from reconciler.model.plan import Action
+from reconciler.model.recipe import LegRecipe
 from reconciler.model.status import Reason
 from reconciler.model.verdict import Verdict
 from reconciler.planner.evidence import Evidence
@@ -48,6 +50,15 @@ Step = Act | Wait | Hold | Judged
 
 
 @dataclass(frozen=True, slots=True)
+class Parent:
+    """The leg that ends at the attempt's source checkpoint, as another attempt trained it."""
+
+    leg: LegRecipe
+    iteration: int
+    logs: tuple[TrainLog, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One rung being carried out, with what was seen of it."""
 
@@ -58,6 +69,8 @@ class Attempt:
     """Validation sets of datasets that earlier stages trained."""
     baseline: Mapping[str, float] | None
     """Losses at the source checkpoint if its own stage evaluated it."""
+    parent: Parent | None
+    """Where the source checkpoint comes from; None for one made elsewhere or from the seed."""
     source_gone: str
     """Why the source checkpoint that a stage made cannot be loaded any more; empty if it is there."""
     now_s: float
@@ -68,8 +81,17 @@ class Attempt:
     @property
     def way_to_retry(self) -> str:
         """How a person lifts an operational hold."""
-        campaign, stage = self.workshop.desired.campaign, self.workshop.stage.metadata.name
-        return f"When the cause is mended: reconcile apply {campaign} --retry {stage}"
+        return f"When the cause is mended: {self.retry_command}"
+
+    @property
+    def retry_command(self) -> str:
+        """The command that lifts it."""
+        return f"reconcile apply {self.workshop.desired.campaign} --retry {self.workshop.stage.metadata.name}"
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens in the model's vocabulary: the logarithm is the loss of an untrained model."""
+        return int(self.workshop.recipe.model["architecture"]["vocabulary"])
 
     @property
     def validation_sets(self) -> tuple[str, ...]:

@@ -10,8 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from reconciler.model.observed import AttemptSeen, Observed, Unread
 from reconciler.model.plan import Action, ActionKey, ActionKind, Plan
+from reconciler.model.status import TrialStatus
 
 LIVE_LETTERS_EXCEPT = "F"
+LEG_SLACK = 3
+"""Iterations by which a leg may exceed its tokens."""
 
 
 def judge(plan: Plan, observed: Observed) -> tuple[str, ...]:
@@ -31,7 +34,10 @@ def _broken(plan: Plan, observed: Observed) -> Iterator[str]:
     for (stage, attempt), count in attempts.items():
         if count > 1:
             yield f"submits {count} jobs at once for attempt {attempt} of {stage}"
+    trials = {status.stage: status.trial for status in plan.stages if status.trial is not None}
     for action in plan.actions:
+        if action.key.kind is ActionKind.TRAIN and action.key.stage in trials:
+            yield from _trial_broken(action, trials[action.key.stage], observed)
         yield from _job_broken(action, observed)
         yield from _paths_broken(plan, action, observed)
 
@@ -69,6 +75,29 @@ def _training_broken(action: Action, attempts: Sequence[AttemptSeen]) -> Iterato
         yield f"{key} would start the leg over although iteration {newest} is trained"
     if newest and f"--load-tag=global_step{newest}'" not in text:
         yield f"{key} does not resume from iteration {newest}, the newest complete checkpoint"
+
+
+def _trial_broken(action: Action, trial: TrialStatus, observed: Observed) -> Iterator[str]:
+    """A pilot keeps to its budget; the stage's own begins when every pilot is judged, or a person has chosen."""
+    key, pilots = action.key, [pilot.attempt for pilot in trial.pilots]
+    if key.attempt in pilots:
+        recipe = action.trains.recipe if action.trains is not None else None
+        if recipe is not None:
+            steps, step = sum(leg.iterations for leg in recipe.legs), recipe.tokens_per_iteration
+            # Every leg ends on a whole step, and none on a save.
+            if steps > -(-trial.tokens // step) + LEG_SLACK * len(recipe.legs):
+                yield f"{key} trains {steps} iterations of {step} tokens in a pilot of {trial.tokens}"
+        return
+    attempts = () if isinstance(observed.attempts, Unread) else observed.attempts
+    receipts = () if isinstance(observed.receipts, Unread) else observed.receipts
+    begun = {found.attempt for receipt in receipts if (found := ActionKey.parse(receipt.key)) is not None}
+    begun |= {seen.attempt for seen in attempts if seen.legs}
+    judged = {seen.attempt for seen in attempts if seen.verdicts}
+    if trial.by == "manifest" or key.attempt in begun:
+        return
+    for pilot in pilots:
+        if pilot not in judged:
+            yield f"{key} trains the stage before pilot {pilot} is judged"
 
 
 def _paths_broken(plan: Plan, action: Action, observed: Observed) -> Iterator[str]:

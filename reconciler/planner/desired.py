@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from reconciler.domain.catalog import Catalog
 from reconciler.model.cluster import ClusterSpec
 from reconciler.model.manifests import CampaignSpec, ModelSpec, StageManifest
+from reconciler.model.problems import Problem
 from reconciler.model.templates import Templates
 
 
@@ -45,6 +46,8 @@ class Desired:
     site: Site
     retry: frozenset[str] = field(default_factory=frozenset)
     """Stages whose operational holds a person has looked at and lifts for this pass."""
+    findings: tuple[Problem, ...] = ()
+    """What the cookbook's rules find in the campaign's manifests, waived or not."""
 
     @property
     def spec(self) -> CampaignSpec:
@@ -70,6 +73,19 @@ class Desired:
             symbol: self.site.path(self.catalog.dataset_by_symbol(self.campaign, symbol).spec.lists[name].path)
             for symbol in datasets
         }
+
+    def score_paths(self) -> dict[str, str]:
+        """Dataset symbol → absolute path of the score file by which the buffer takes some of its files."""
+        paths = {}
+        for symbol, selection in self.spec.buffer.select.items():
+            if selection.scores is not None:
+                paths[symbol] = self.site.path(selection.scores[self.spec.cluster].path)
+        return paths
+
+    def asked_lists(self) -> tuple[str, ...]:
+        """Absolute paths of all that is read whole in one look: data lists and score files."""
+        paths = (self.list_paths(), self.validation_paths(), self.score_paths())
+        return tuple(sorted({path for some in paths for path in some.values()}))
 
     def validation_paths(self) -> dict[str, str]:
         """Validation set → absolute path of its list on this cluster."""

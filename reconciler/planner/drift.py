@@ -111,11 +111,13 @@ def refusal(stage: str, was: Recipe | None, ladder: Sequence[Recipe], tokens: in
     trained = approximate_tokens(tokens)
     ways = (
         "revert the edit, and the stage is as it was",
-        f"leave {stage} and add one after it with the new recipe; that is also how a budget is extended",
+        f"leave the legs that were trained as they are and add legs after them, with more tokens for {stage}; that is "
+        "also how a budget is extended",
+        f"leave {stage} and add one after it with the new recipe",
         f"give the edited stage a new name: it trains anew beside {stage}, whose {trained} tokens are set aside",
     )
     if was is None:
-        return Refusal(f"{trained} tokens were trained by a recipe that cannot be read back", ways[1:])
+        return Refusal(f"{trained} tokens were trained by a recipe that cannot be read back", ways[2:])
     nearest = next((recipe for recipe in ladder if recipe.strategy == was.strategy), ladder[0])
     differences = recipe_changes(was, nearest)
     told = ", ".join(f"{path} {before} → {after}" for path, before, after in differences[:TOLD_CHANGES_MAX])
@@ -125,6 +127,19 @@ def refusal(stage: str, was: Recipe | None, ladder: Sequence[Recipe], tokens: in
         told = "its source is another attempt now" + (f", {told}" if told else "")
     return Refusal(
         f"{was.strategy} was edited after {trained} tokens had been trained: {told or 'its data lists'}", ways
+    )
+
+
+def refused_choice(stage: str, was: str, now: str, tokens: int) -> Refusal:
+    """Say that the choice of a trial came after another variant had begun."""
+    trained = approximate_tokens(tokens)
+    return Refusal(
+        f"{now} is chosen after {was} had been chosen and {trained} tokens of it trained",
+        (
+            f"write `chosen: {was}` again, and the stage is as it was",
+            f"leave {stage} and add one after it, by another strategy",
+            f"give the edited stage a new name: it trains anew beside {stage}, whose {trained} tokens are set aside",
+        ),
     )
 
 
@@ -143,7 +158,7 @@ def _written(recipe: Recipe) -> dict[str, Any]:
     """The recipe less what is computed from the rest: shares follow from weights, iterations from tokens."""
     body = asdict(recipe)
     legs = body.pop("legs")
-    for label in ("campaign", "stage", "strategy", "version", "source", "accumulation"):
+    for label in ("campaign", "stage", "strategy", "version", "source", "accumulation", "pilot", "rate_scale", "taken"):
         body.pop(label)
     for leg in legs:
         for computed in ("mixture", "position", "iterations"):

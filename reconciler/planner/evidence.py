@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.model.observed import AttemptSeen, EvaluationSeen, Job, LegSeen, Receipt, TrainLog
 from reconciler.model.plan import ActionKey, ActionKind
-from reconciler.model.verdict import Verdict, read_verdict
+from reconciler.model.verdict import Level, Verdict, read_verdict
 
 FINAL_VERDICT = "final"
 
@@ -81,14 +81,23 @@ class Evidence:
         return next((e for e in found if (e.leg, e.iteration) == (leg, iteration)), None)
 
     def verdict(self) -> Verdict | None:
-        """The final verdict, if one was written."""
+        """The final verdict, if one was written of this attempt; a copy of another's is none."""
         text = self.seen.verdicts.get(FINAL_VERDICT) if self.seen else None
-        return read_verdict(text) if text is not None else None
+        found = read_verdict(text) if text is not None else None
+        if found is None or self.seen is None or (found.stage, found.attempt) != (self.seen.stage, self.seen.attempt):
+            return None
+        return found
 
     def begun_not_failed(self) -> bool:
         """Whether anything was done for this attempt and no verdict has failed it."""
         verdict = self.verdict()
         return bool(self.receipts) and (verdict is None or verdict.passed)
+
+    def failed_gates(self) -> frozenset[str]:
+        """Gates that the final verdict says failed."""
+        verdict = self.verdict()
+        gates = verdict.gates if verdict is not None else ()
+        return frozenset(result.gate for result in gates if result.level is Level.FAIL)
 
     def verdict_damaged(self) -> bool:
         """Whether there is a final verdict that cannot be read back."""

@@ -6,14 +6,15 @@ import hashlib
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from enum import Enum, auto
 from fractions import Fraction
 
-from reconciler.domain.budget import usable_seconds
+from reconciler.domain.budget import save_interval, usable_seconds
 from reconciler.domain.checkpoint import needs_conversion
 from reconciler.launcher import command
 from reconciler.launcher.command import Launch, TrainPaths
 from reconciler.model.datalist import render
-from reconciler.model.manifests import ExternalSource, StageManifest
+from reconciler.model.manifests import StageManifest
 from reconciler.model.plan import Action, ActionKey, ActionKind, FileWrite, JobRequest, Training
 from reconciler.model.quantities import counted
 from reconciler.model.recipe import Load, Recipe
@@ -29,6 +30,17 @@ NAME_CHARS_MAX = 15
 """Older PBS servers refuse longer job names."""
 
 
+class Point(Enum):
+    """Which checkpoint an evaluation is of."""
+
+    LEG = auto()
+    """One of a leg."""
+    SOURCE = auto()
+    """The one that the attempt starts from."""
+    CONVERTED = auto()
+    """Its universal copy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workshop:
     """Makes the actions of one attempt of one stage."""
@@ -42,6 +54,12 @@ class Workshop:
     def folder(self) -> str:
         """The attempt's folder, relative to the workspace."""
         return f"{self.desired.campaign}/{self.stage.metadata.name}/{self.recipe.attempt}"
+
+    @property
+    def save_every(self) -> int:
+        """Iterations between saves, at the attempt's own batch."""
+        model = self.desired.model
+        return save_interval(model.checkpoint_every, model.batch.global_, self.recipe.global_batch)
 
     def key(self, kind: ActionKind, leg: int, ended: int, detail: str = "") -> ActionKey:
         """The identity of an effect of this attempt."""
@@ -77,7 +95,7 @@ class Workshop:
             later=later,
             load_iteration=iteration,
             universal=universal,
-            save_every=self.desired.model.checkpoint_every,
+            save_every=self.save_every,
             exit_minutes=self._exit_minutes(),
         )
         text = f"train leg {leg} from iteration {newest or 0} of {self.recipe.legs[leg].iterations}"
@@ -120,13 +138,13 @@ class Workshop:
         )
 
     def evaluate(
-        self, leg: int, iteration: int, ended: int, *, done: Collection[str] = (), source: bool = False
+        self, leg: int, iteration: int, ended: int, *, done: Collection[str] = (), point: Point = Point.LEG
     ) -> Action:
-        """The validation sets that are not `done`, at a checkpoint of the leg or (`source`) the one it starts from."""
+        """The validation sets that are not `done`, at a checkpoint."""
         detail = f"leg-{leg}-{iteration}"
         key = self.key(ActionKind.EVALUATE, leg, ended, detail)
         out = f"{self.folder}/evaluations/{detail}"
-        load, at = self._source_point() if source else (self._absolute(f"leg-{leg}"), iteration)
+        load, at = self._evaluated(point, leg, iteration)
         paths = self.desired.validation_paths()
         calls = []
         for chosen in self.desired.model.validation.sets:
@@ -143,10 +161,12 @@ class Workshop:
             )
             log = self.desired.site.in_workspace(f"{out}/{self.lists.validation.get(chosen.name, chosen.name)}.log")
             calls.append(self._call(launch) | {"log": log})
-        what = "the source checkpoint" if source else f"iteration {iteration}"
+        what = {Point.SOURCE: "the source checkpoint", Point.CONVERTED: "the converted source checkpoint"}.get(
+            point, f"iteration {iteration}"
+        )
         return Action(
             key=key,
-            reason=Reason.BASELINE_NEEDED if source else Reason.EVALUATION_NEEDED,
+            reason=Reason.BASELINE_NEEDED if point is Point.SOURCE else Reason.EVALUATION_NEEDED,
             summary=f"evaluate {what} on {counted(len(calls), 'validation set')}",
             files=(self._recipe_file(),),
             directories=(f"{out}/scratch", f"{self.folder}/jobs"),
@@ -162,11 +182,11 @@ class Workshop:
             files=(self._recipe_file(), FileWrite(f"{self.folder}/verdicts/{FINAL_VERDICT}.json", verdict.to_file())),
         )
 
-    def stop(self, leg: int, ended: int, why: str) -> Action:
+    def stop(self, leg: int, ended: int, reason: Reason, why: str) -> Action:
         """Ask the running job to save and exit."""
         return Action(
             key=self.key(ActionKind.STOP, leg, ended),
-            reason=Reason.DIVERGED,
+            reason=reason,
             summary=f"stop the job: {why}",
             files=(FileWrite(f"{self.folder}/stop", why + "\n"),),
         )
@@ -179,27 +199,36 @@ class Workshop:
 
     def _source_folder(self) -> tuple[str, int]:
         """The folder that holds `latest`, and the iteration in it that the stage starts from."""
-        source, wanted = self.recipe.source, self.stage.spec.source
-        if isinstance(wanted, ExternalSource):
-            return self.desired.site.path(wanted.path), wanted.iteration
-        if wanted == "random":
+        source = self.recipe.source
+        if source.external:
+            return self.desired.site.path(source.external), source.iteration
+        if not source.attempt:
             return "", 0
-        where = f"{self.desired.campaign}/{wanted.stage}/{source.attempt}/leg-{source.leg}"
+        where = f"{self.desired.campaign}/{source.stage}/{source.attempt}/leg-{source.leg}"
         return self.desired.site.in_workspace(where), source.iteration
+
+    def _evaluated(self, point: Point, leg: int, iteration: int) -> tuple[str, int | None]:
+        """(folder, iteration to name) of a checkpoint that is evaluated."""
+        match point:
+            case Point.LEG:
+                return self._absolute(f"leg-{leg}"), iteration
+            case Point.SOURCE:
+                return self._source_point()
+            case Point.CONVERTED:
+                return self._absolute("leg-0-source"), None
 
     def _source_point(self) -> tuple[str, int | None]:
         """The source's folder and the iteration to name in it; None where a universal folder has its own pointer."""
-        external = self.stage.spec.source
         folder, iteration = self._source_folder()
-        universal = isinstance(external, ExternalSource) and external.format == "universal"
-        return folder, None if universal or not folder else iteration
+        return folder, None if self.recipe.source.universal or not folder else iteration
 
     def _load(self, leg: int, newest: int | None) -> tuple[str, int | None, bool]:
         """(folder, iteration to name, universal) for the next job of a leg."""
         if newest is not None:
             return self._absolute(f"leg-{leg}"), newest, False
         if leg > 0:
-            return self._absolute(f"leg-{leg - 1}"), self.recipe.legs[leg - 1].iterations, False
+            made = f"{self.desired.campaign}/{self.stage.metadata.name}/{self.recipe.maker(leg - 1)}/leg-{leg - 1}"
+            return self.desired.site.in_workspace(made), self.recipe.legs[leg - 1].iterations, False
         if needs_conversion(self.recipe):
             return self._absolute("leg-0-source"), None, True
         folder, iteration = self._source_point()

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from reconciler.model.observed import Job, LogPoint
 from reconciler.model.plan import ActionKind
 from reconciler.model.status import Condition, Phase, Reason, RungStatus, StageStatus
+from reconciler.model.verdict import Level
 from reconciler.planner.attempt import Attempt
-from reconciler.planner.ledger import jobs_of, node_hours
-from reconciler.planner.steps import baseline_of, final_losses
+from reconciler.planner.judging import baseline_of, final_losses, newest_on_the_way
+from reconciler.planner.spending import jobs_of, node_hours
 
 
 def describe(
@@ -29,6 +30,9 @@ def describe(
     iteration = evidence.trained_iterations()
     live = evidence.live()
     verdict = evidence.verdict()
+    on_the_way = newest_on_the_way(attempt) if verdict is None else None
+    if on_the_way is not None and on_the_way.level is not Level.PASS:
+        message += f"; on the way: {on_the_way.message}"
     if phase is Phase.DONE and iteration < recipe.iterations:
         message += "; its last checkpoint is not there any more"
     if verdict is not None:
@@ -40,7 +44,7 @@ def describe(
         message=message,
         strategy=recipe.strategy,
         attempt=recipe.attempt,
-        tokens_done=min(iteration * desired.model.tokens_per_iteration, recipe.tokens),
+        tokens_done=min(iteration * recipe.tokens_per_iteration, recipe.tokens),
         tokens_budget=recipe.tokens,
         iteration=max(iteration, _reached(attempt)) if live else iteration,
         iterations=recipe.iterations,
@@ -78,7 +82,7 @@ def _reached(attempt: Attempt) -> int:
 def _conditions(attempt: Attempt, phase: Phase, reason: Reason, message: str) -> tuple[Condition, ...]:
     recipe = attempt.workshop.recipe
     trained = attempt.evidence.trained_iterations() >= recipe.iterations
-    verdict = attempt.evidence.verdict()
+    verdict, seen = attempt.evidence.verdict(), newest_on_the_way(attempt)
     passed = "Unknown" if verdict is None else str(verdict.passed)
     ended = attempt.evidence.ended(ActionKind.TRAIN, len(recipe.legs) - 1)
     forgotten = [receipt.job_id for _, receipt in ended[-1:] if attempt.evidence.job(receipt.job_id) is None]
@@ -101,6 +105,6 @@ def _conditions(attempt: Attempt, phase: Phase, reason: Reason, message: str) ->
             "GatesPassed",
             passed,
             Reason.VERDICT_DUE if verdict is None else (Reason.ALL_EVIDENCE if verdict.passed else Reason.GATE_FAILED),
-            verdict.message if verdict else "not judged yet",
+            verdict.message if verdict else "not judged yet" + (f"; on the way: {seen.message}" if seen else ""),
         ),
     )

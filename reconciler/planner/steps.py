@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from fractions import Fraction
-
 from reconciler.domain import gates
 from reconciler.domain.checkpoint import needs_conversion
-from reconciler.domain.schedule import at_peak
 from reconciler.model.observed import Job, JobState, Stuck, TrainLog
 from reconciler.model.plan import ActionKey, ActionKind
 from reconciler.model.quantities import counted, format_duration
 from reconciler.model.recipe import Load
 from reconciler.model.status import Reason
-from reconciler.model.verdict import GateResult, Level, Verdict
+from reconciler.model.verdict import Level
+from reconciler.planner import judging
 from reconciler.planner.attempt import Act, Attempt, Hold, Judged, Step, Wait
 from reconciler.planner.ended import settle
 from reconciler.planner.evidence import FINAL_VERDICT
-from reconciler.planner.jobs import SOURCE_EVALUATION
+from reconciler.planner.jobs import SOURCE_EVALUATION, Point
+from reconciler.planner.judging import baseline_of, final_losses
 from reconciler.planner.lists import Trouble
+from reconciler.planner.loads import bad_load, load_of
 
 FRUITLESS_JOBS_MAX = 2
 """Ended jobs of a kind in a row without anything to show, before a person is asked (the next would end the same)."""
@@ -43,23 +42,14 @@ def next_step(attempt: Attempt) -> Step:
     unsettled = settle(attempt) or _broken_run(attempt)
     if unsettled is not None:
         return unsettled
-    step = _source_step(attempt) or _train_step(attempt) or _evaluate_step(attempt) or _judge_step(attempt)
+    step = (
+        _source_step(attempt)
+        or _on_the_way_step(attempt)
+        or _train_step(attempt)
+        or _evaluate_step(attempt)
+        or _judge_step(attempt)
+    )
     return _unless_refused(attempt, step)
-
-
-def baseline_of(attempt: Attempt) -> Mapping[str, float] | None:
-    """Losses at the stage's source checkpoint, from its own stage or evaluated by this attempt; None if not yet."""
-    if attempt.baseline is not None:
-        return attempt.baseline
-    seen = attempt.evidence.evaluation(*SOURCE_EVALUATION)
-    return seen.losses if seen and set(attempt.validation_sets) <= set(seen.losses) else None
-
-
-def final_losses(attempt: Attempt) -> Mapping[str, float] | None:
-    """Losses at the end of the last leg; None until every validation set has one."""
-    leg = len(attempt.workshop.recipe.legs) - 1
-    seen = attempt.evidence.evaluation(leg, attempt.workshop.recipe.legs[leg].iterations)
-    return seen.losses if seen and set(attempt.validation_sets) <= set(seen.losses) else None
 
 
 def _watch(attempt: Attempt, key: ActionKey, job: Job) -> Step:
@@ -78,12 +68,13 @@ def _watch(attempt: Attempt, key: ActionKey, job: Job) -> Step:
         )
     log = attempt.evidence.log(key) if key.kind is ActionKind.TRAIN else None
     if log is not None and job.state is JobState.RUNNING:
-        why = _wrong(attempt, key, log)
-        if why is not None:
+        wrong = _wrong(attempt, key, log)
+        if wrong is not None:
+            reason, why = wrong
             stopping = attempt.evidence.seen is not None and attempt.evidence.seen.stop_requested
             if stopping:
                 return Wait(Reason.STOPPING, f"job {job.job_id} was asked to stop: {why}", job.job_id)
-            return Act(attempt.workshop.stop(key.leg, key.ended, why))
+            return Act(attempt.workshop.stop(key.leg, key.ended, reason, why))
     comment = f" ({job.comment})" if job.comment and job.state is not JobState.RUNNING else ""
     state = f"in PBS's state {job.letter!r}" if job.state is JobState.UNKNOWN else job.state
     return Wait(
@@ -96,11 +87,15 @@ def _for_long(attempt: Attempt, job: Job) -> str:
     return f" for {counted(int(waited_s // 86400), 'day')}" if waited_s >= QUEUED_LONG_S else ""
 
 
-def _wrong(attempt: Attempt, key: ActionKey, log: TrainLog) -> str | None:
-    """Why a training run must not go on: it lost its checkpoint, or its loss."""
+def _wrong(attempt: Attempt, key: ActionKey, log: TrainLog) -> tuple[Reason, str] | None:
+    """Why a training run must not go on: it lost its checkpoint, loaded something else, or lost its loss."""
     if _lost_checkpoint(attempt, key, log):
-        return "it found no checkpoint and started from random weights"
-    return gates.diverged(log, _vocabulary(attempt))
+        return Reason.STARTED_FROM_RANDOM, "it found no checkpoint and started from random weights"
+    load = load_of(attempt, key, log)
+    if load is not None and load.level is Level.FAIL:
+        return Reason.LOAD_DISCONTINUOUS, load.message
+    diverged = gates.diverged(log, attempt.vocabulary)
+    return (Reason.DIVERGED, diverged.message) if diverged is not None else None
 
 
 def _lost_checkpoint(attempt: Attempt, key: ActionKey, log: TrainLog) -> bool:
@@ -119,10 +114,6 @@ def _lost_checkpoint(attempt: Attempt, key: ActionKey, log: TrainLog) -> bool:
     return had_one
 
 
-def _vocabulary(attempt: Attempt) -> int:
-    return int(attempt.workshop.recipe.model["architecture"]["vocabulary"])
-
-
 def _broken_run(attempt: Attempt) -> Step | None:
     """A run that ended wrong: judged if it diverged, held if it trained something else than was asked."""
     for index in range(len(attempt.workshop.recipe.legs)):
@@ -139,10 +130,12 @@ def _broken_run(attempt: Attempt) -> Step | None:
                 f"{attempt.workshop.folder}/leg-{index} are not this stage's. Move that folder away and apply again "
                 "with --retry.",
             )
-        why = gates.diverged(last, _vocabulary(attempt)) if last else None
-        if why is not None:
-            result = GateResult("divergence", Level.FAIL, why, {})
-            return Act(attempt.workshop.judge(_verdict(attempt, (result,))))
+        held = bad_load(attempt, key, receipt, last) if last else None
+        if held is not None:
+            return held
+        diverged = gates.diverged(last, attempt.vocabulary) if last else None
+        if diverged is not None:
+            return Act(attempt.workshop.judge(judging.verdict_of(attempt, (diverged,))))
     return None
 
 
@@ -158,9 +151,49 @@ def _source_step(attempt: Attempt) -> Step | None:
         if converted >= FRUITLESS_JOBS_MAX and not attempt.retry:
             return _fruitless(attempt, converted, "conversion")
         return Act(workshop.convert(converted))
-    if workshop.recipe.legs[0].load is Load.RANDOM or baseline_of(attempt) is not None:
+    if workshop.recipe.legs[0].load is Load.RANDOM:
         return None
-    return _evaluation(attempt, *SOURCE_EVALUATION, source=True)
+    if baseline_of(attempt) is None:
+        return _evaluation(attempt, *SOURCE_EVALUATION, Point.SOURCE)
+    return _converted_step(attempt) or _untrained_source(attempt)
+
+
+def _converted_step(attempt: Attempt) -> Step | None:
+    """A converted source has the losses that its own stage found, where the campaign wants that to be seen."""
+    gate, own = attempt.gates.continuity, attempt.baseline
+    if gate is None or gate.conversion is None or own is None or attempt.evidence.leg(0).converted is None:
+        return None
+    converted = judging.converted_losses(attempt)
+    if converted is None:
+        return _evaluation(attempt, *SOURCE_EVALUATION, Point.CONVERTED)
+    result = gates.conversion(own, converted, attempt.validation_sets, float(gate.conversion))
+    if result.level is not Level.FAIL or attempt.retry:
+        return None
+    folder = attempt.workshop.folder
+    return Hold(
+        Reason.LOAD_DISCONTINUOUS,
+        f"{result.message}: the copy in {folder}/leg-0-source is not the source. Move it and "
+        f"{folder}/evaluations/leg-0-0 away, and both are made anew; to train from it nevertheless: "
+        f"{attempt.retry_command}",
+    )
+
+
+def _untrained_source(attempt: Attempt) -> Hold | None:
+    """A source that is no better than guessing has been loaded wrong, or is another checkpoint than was meant."""
+    losses, sets = baseline_of(attempt), attempt.old_sets or attempt.validation_sets
+    why = gates.guesses(losses, sets, attempt.vocabulary) if losses and attempt.gates.continuity else None
+    if why is None or attempt.retry:
+        return None
+    return Hold(Reason.SOURCE_UNUSABLE, f"the source checkpoint: {why}. {attempt.way_to_retry}")
+
+
+def _on_the_way_step(attempt: Attempt) -> Step | None:
+    """Between two jobs: an evaluation of the newest checkpoint if one is due, and an end to what only costs tokens."""
+    verdict = judging.ends_early(attempt)
+    if verdict is not None:
+        return Act(attempt.workshop.judge(verdict))
+    due = judging.due(attempt)
+    return _evaluation(attempt, *due, Point.LEG) if due is not None else None
 
 
 def _train_step(attempt: Attempt) -> Step | None:
@@ -210,17 +243,17 @@ def _evaluate_step(attempt: Attempt) -> Step | None:
     if final_losses(attempt) is not None:
         return None
     leg = len(attempt.workshop.recipe.legs) - 1
-    return _evaluation(attempt, leg, attempt.workshop.recipe.legs[leg].iterations, source=False)
+    return _evaluation(attempt, leg, attempt.workshop.recipe.legs[leg].iterations, Point.LEG)
 
 
-def _evaluation(attempt: Attempt, leg: int, iteration: int, *, source: bool) -> Step:
+def _evaluation(attempt: Attempt, leg: int, iteration: int, point: Point) -> Step:
     """The sets that have no loss yet; a job that was cut after some of them has still made progress."""
     ended = attempt.evidence.ended(ActionKind.EVALUATE, leg, f"leg-{leg}-{iteration}")
     seen = attempt.evidence.evaluation(leg, iteration)
     done = set(seen.losses) if seen else set()
     if len(ended) - len(done) >= FRUITLESS_JOBS_MAX and not attempt.retry:
         return _fruitless(attempt, len(ended), "evaluation")
-    return Act(attempt.workshop.evaluate(leg, iteration, len(ended), done=done, source=source))
+    return Act(attempt.workshop.evaluate(leg, iteration, len(ended), done=done, point=point))
 
 
 def _fruitless(attempt: Attempt, jobs: int, what: str) -> Hold:
@@ -234,31 +267,14 @@ def _fruitless(attempt: Attempt, jobs: int, what: str) -> Hold:
 
 
 def _judge_step(attempt: Attempt) -> Step:
-    recipe = attempt.workshop.recipe
-    results: list[GateResult] = []
-    before, after = baseline_of(attempt), final_losses(attempt)
-    if attempt.gates.forgetting is not None and before is not None and after is not None:
-        limits = getattr(attempt.gates.forgetting, attempt.workshop.stage.spec.shift)
-        last = recipe.legs[-1]
-        same = at_peak(last.curve, last.position + last.iterations)  # the source is at its peak unless it rewarms
-        results.append(gates.forgetting(before, after, attempt.old_sets, limits, same_phase=same))
-    if attempt.gates.recovery is not None:
-        leg = len(recipe.legs) - 1
-        logs = attempt.evidence.leg(leg).logs
-        grace = Fraction(attempt.gates.recovery.grace)
-        results.append(gates.recovery(logs, recipe.legs[leg].iterations, grace))
-    return Act(attempt.workshop.judge(_verdict(attempt, tuple(results))))
-
-
-def _verdict(attempt: Attempt, results: tuple[GateResult, ...]) -> Verdict:
-    recipe = attempt.workshop.recipe
-    return Verdict(
-        stage=attempt.workshop.stage.metadata.name,
-        attempt=recipe.attempt,
-        strategy=recipe.strategy,
-        iteration=attempt.evidence.trained_iterations(),
-        gates=results,
-    )
+    """Judged when all is known, or as soon as one gate has failed: a harness need not be waited for then."""
+    found = judging.results(attempt)
+    if not any(result.level is Level.FAIL for result in found):
+        external = judging.external(attempt)
+        if isinstance(external, Wait | Hold):
+            return external
+        found += external
+    return Act(attempt.workshop.judge(judging.verdict_of(attempt, found)))
 
 
 def _unless_refused(attempt: Attempt, step: Step) -> Step:

@@ -1,8 +1,12 @@
-"""Attempts at a stage that no rung of its ladder describes any more: what they trained is not started over unasked."""
+"""Attempts at a stage that no rung of its ladder describes any more: what they trained is not started over unasked.
+
+Pilots of a trial are none of them: they were compared and never go on, so taking a variant out discards nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from reconciler.model.observed import AttemptSeen, Job, Receipt
@@ -10,6 +14,7 @@ from reconciler.model.plan import ActionKey
 from reconciler.model.recipe import Recipe, read_recipe
 from reconciler.model.status import Reason
 from reconciler.planner.attempt import Wait
+from reconciler.planner.desired import Desired
 from reconciler.planner.evidence import Evidence
 
 
@@ -20,12 +25,17 @@ def trained(seen: AttemptSeen) -> int:
     return max(evidence.trained_iterations(), verdict.iteration if verdict is not None and verdict.passed else 0)
 
 
+def trained_tokens(desired: Desired, seen: AttemptSeen, was: Recipe | None) -> int:
+    """The same in tokens, by the batch that the attempt was trained with; by the model's if that cannot be read."""
+    return trained(seen) * (was.tokens_per_iteration if was is not None else desired.model.tokens_per_iteration)
+
+
 def stray_attempts(attempts: Sequence[AttemptSeen], stage: str, known: Collection[str]) -> list[AttemptSeen]:
     """Attempts with trained tokens and no failed verdict that no rung of the ladder describes."""
     found = []
     for seen in attempts:
         verdict = Evidence(seen, (), ()).verdict()
-        if seen.stage != stage or seen.attempt in known or not trained(seen):
+        if seen.stage != stage or seen.attempt in known or not trained(seen) or is_pilot(seen):
             continue
         if verdict is None or verdict.passed:
             found.append(seen)
@@ -39,21 +49,29 @@ def unsettled(
     *,
     campaign: str,
     stage: str,
-    known: Collection[str],
+    known: AbstractSet[str],
 ) -> Wait | None:
     """Why it cannot be told yet whether such an attempt has trained something: unread, or its job is live."""
     for seen in attempts:
         if seen.stage == stage and seen.attempt not in known and seen.unread:
             return Wait(Reason.WORKSPACE_UNREAD, f"attempt {seen.attempt} could not be read: {seen.unread}")
     by_id = {receipt.job_id: receipt.key for receipt in receipts if receipt.job_id}
+    pilots = {seen.attempt for seen in attempts if seen.stage == stage and is_pilot(seen)}
     for job in jobs:
         key = ActionKey.parse(job.key or by_id.get(job.job_id, ""))
-        if job.live and key and (key.campaign, key.stage) == (campaign, stage) and key.attempt not in known:
+        ours = key is not None and (key.campaign, key.stage) == (campaign, stage)
+        if job.live and key and ours and key.attempt not in known | pilots:
             message = (
                 f"job {job.job_id} of attempt {key.attempt}, which its manifest no longer describes, is {job.state}"
             )
             return Wait(Reason.JOB_LIVE, f"{message}; let it end, or end it with qdel", job.job_id)
     return None
+
+
+def is_pilot(seen: AttemptSeen) -> bool:
+    """Whether an attempt was a pilot of a trial, by its own recipe."""
+    was = recipe_of(seen.stage, seen)
+    return was is not None and was.pilot
 
 
 def recipe_of(stage: str, seen: AttemptSeen) -> Recipe | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -139,7 +140,7 @@ def test_without_a_path_the_folder_manifests_is_checked(tmp_path: Path, monkeypa
 def test_the_committed_campaigns_are_valid() -> None:
     result = run(validate, Path(__file__).parents[2] / "manifests")
     assert result.exit_code == 0, result.output
-    assert "problem" not in result.output and "warning" not in result.output
+    assert re.search(r"^[0-9]+ manifests valid in [0-9]+ files(, [0-9]+ waived)?$", result.output, re.MULTILINE)
 
 
 @pytest.mark.parametrize("campaign", ["quickstart", "auroragpt-v1", "agpt-7b"])
@@ -161,6 +162,7 @@ def test_json_holds_everything_that_the_text_says(tmp_path: Path) -> None:
     assert by_code["M021"] == {
         "code": "M021",
         "severity": "error",
+        "waived": None,
         "file": f"{tmp_path}/a.yaml",
         "line": 2,
         "column": 7,

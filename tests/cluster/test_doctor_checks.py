@@ -14,10 +14,11 @@ import pytest
 
 from reconciler import loop
 from reconciler.cluster import doctor, doctor_checks
-from reconciler.cluster.doctor_need import JobNeed, ListNeed, Need, SourceNeed, need_of, parameters
+from reconciler.cluster.doctor_need import JobNeed, ListNeed, Need, SourceNeed, need_of
 from reconciler.cluster.doctor_report import Check, Status
 from reconciler.cluster.fields import Fields, Malformed
 from reconciler.cluster.observe import agent_source
+from reconciler.domain.cost import parameters
 from reconciler.record import files
 
 OK, WARNING, FAILED, UNREAD = Status

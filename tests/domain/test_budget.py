@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.domain.budget import iterations_for, jobs_forecast, legs_tokens, usable_seconds
+from reconciler.domain.budget import (
+    iterations_for,
+    jobs_forecast,
+    legs_tokens,
+    off_interval,
+    save_interval,
+    usable_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +42,25 @@ def test_a_target_is_within_one_step_and_off_the_interval(tokens: int, per_itera
     assert count >= 1
     assert abs(count * per_iteration - tokens) <= per_iteration
     assert count % save_every != 0
+
+
+@pytest.mark.parametrize(("save_every", "count"), [(1, 100), (100, 101), (7, 100), (50, 101)])
+def test_the_next_number_of_iterations_that_ends_on_no_save(save_every: int, count: int) -> None:
+    assert off_interval(100, save_every) == count
+
+
+@pytest.mark.parametrize(
+    ("own", "interval"),
+    [
+        pytest.param(16, 100, id="the model's batch"),
+        pytest.param(32, 50, id="twice the batch, half the iterations"),
+        pytest.param(8, 200, id="half the batch"),
+        pytest.param(48, 33, id="rounded"),
+        pytest.param(16_000, 1, id="one at least"),
+    ],
+)
+def test_a_batch_of_another_size_saves_after_as_many_tokens(own: int, interval: int) -> None:
+    assert save_interval(100, 16, own) == interval
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from reconciler.domain.checkpoint import chosen, end_of_leg, needs_conversion
-from reconciler.model.manifests import StageSource
+from reconciler.domain.schedule import rate_at
 from reconciler.model.recipe import Curve, LegRecipe, Load, Recipe, Shape, SourceRecipe
+from reconciler.model.strategy import StageSource
 
 LR_MAX = 2e-3
 PLATEAU = Curve(Shape.CONSTANT, 2e-3, 2e-3, 0, 100, 100)
@@ -26,6 +27,8 @@ def recipe(*legs: LegRecipe, source: SourceRecipe | None = None, data_parallel: 
 
 PLATEAU_LEG, FALL_LEG = leg(PLATEAU, 0, 100, Load.RANDOM), leg(FALL, 100, 50)
 BOTH = recipe(PLATEAU_LEG, FALL_LEG)
+LONG = Curve(Shape.COOLDOWN, 2e-3, 0.0, 0, 100, 300)
+SWITCHED = recipe(PLATEAU_LEG, leg(LONG, 100, 50), leg(LONG, 150, 50))
 
 
 @pytest.mark.parametrize(
@@ -46,13 +49,26 @@ BOTH = recipe(PLATEAU_LEG, FALL_LEG)
             recipe(leg(Curve(Shape.CONSTANT, 1e-3, 1e-3, 0, 50, 50), 0, 50, Load.REWARM)),
             "pre-cooldown", 0, 50, 50, id="a rewarmed schedule has a peak of its own",
         ),
+        pytest.param(SWITCHED, "pre-cooldown", 0, 100, 100, id="before a decay of two legs that goes on after them"),
+        pytest.param(SWITCHED, "final", 2, 50, 200, id="where the last leg ends, in the middle of a decay"),
+        pytest.param(BOTH, "final", 1, 50, 150, id="where the last leg ends, at the end of its decay"),
+        pytest.param(recipe(PLATEAU_LEG), "final", 0, 100, 100, id="where the last leg ends, on the plateau"),
+        pytest.param(
+            recipe(leg(replace(LONG, end=200), 100, 50), leg(replace(LONG, end=200), 150, 50)),
+            "converged", 1, 50, 200, id="the end of a decay, and not the switch in its middle",
+        ),
+        pytest.param(
+            replace(recipe(leg(replace(PLATEAU, high=1e-3, low=1e-3), 0, 100)), rate_scale=0.5),
+            "pre-cooldown", 0, 100, 100, id="the plateau of a smaller batch is lower",
+        ),
     ],
 )  # fmt: skip
 def test_the_source_is_the_last_end_of_a_leg_with_the_wanted_property(
     of: Recipe, wanted: str, leg_index: int, iteration: int, position: int
 ) -> None:
     found = chosen(of, StageSource.model_validate({"stage": "s", "checkpoint": wanted}), LR_MAX)
-    assert found == SourceRecipe(of.attempt, leg_index, iteration, "", position, 2)
+    rate = rate_at(of.legs[leg_index].curve, position)
+    assert found == SourceRecipe(of.attempt, leg_index, iteration, "", position, 2, stage="s", rate=rate)
     assert found == end_of_leg(of, leg_index)
 
 
@@ -68,6 +84,12 @@ def test_the_source_is_the_last_end_of_a_leg_with_the_wanted_property(
             recipe(PLATEAU_LEG),
             "converged",
             "s has no converged checkpoint at the end of a leg; there is leg 0 at iteration 100 (pre-cooldown)",
+        ),
+        (
+            recipe(leg(LONG, 100, 50)),
+            "converged",
+            "s has no converged checkpoint at the end of a leg; there is "
+            "leg 0 at iteration 50 (in its decay, at 0.001)",
         ),
     ],
 )

@@ -106,7 +106,7 @@ def test_a_stage_starts_where_its_source_ended() -> None:
     first, second = resolved("stage-1"), resolved("stage-2")
     before = outcomes(quickstart(), "stage-2")[0].recipe
     assert (first.legs[0].load, first.source) == (Load.RANDOM, SourceRecipe())
-    assert second.source == SourceRecipe(before.attempt, 0, 1954, "", 1954, 1)
+    assert second.source == SourceRecipe(before.attempt, 0, 1954, "", 1954, 1, stage="stage-1", rate=2e-3)
     assert (second.legs[0].load, second.legs[0].position) == (Load.CONTINUE, 1954)
 
 
@@ -157,7 +157,7 @@ def test_a_later_leg_may_rewarm_too() -> None:
         ),
         pytest.param(
             "{path: /old/run, iteration: 500, format: universal, dataParallel: 768}",
-            SourceRecipe(external="/old/run", iteration=500, position=500, data_parallel=0),
+            SourceRecipe(external="/old/run", iteration=500, position=500, data_parallel=0, universal=True),
             id="universal, for any size",
         ),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -71,6 +72,18 @@ def test_everything_that_ran_lies_beside_its_checkpoints(undisturbed: Repository
             assert (attempt / name).is_file(), name
         assert list(attempt.glob("lists/leg-0-*.txt"))
         assert list(attempt.glob("jobs/*-train.pbs"))
+
+
+def test_the_ledger_counts_every_segment_once(undisturbed: Repository) -> None:
+    told = json.loads(undisturbed.run("ledger", "--json"))
+    assert told["unknown"] == []
+    assert told["tokens_seen"] == sum(BUDGETS.values()) * TOKENS_PER_ITERATION
+    assert told["checkpoint"]["origin"] == "random weights"
+    passed = [attempt for attempt in told["attempts"] if attempt["outcome"] == "passed"]
+    assert sum(attempt["tokens"] for attempt in passed) == told["tokens_seen"]
+    assert {attempt["iterations_lost"] for attempt in passed} == {0}
+    assert sum(source["drawn"] for source in told["sources"]) == told["tokens_drawn"]
+    assert sum(source["seen"] for source in told["sources"]) == told["tokens_seen"]
 
 
 def test_apply_when_done_changes_nothing(undisturbed: Repository) -> None:

@@ -74,8 +74,28 @@ def rate(of: Stored, arguments: Sequence[str]) -> float:
         begins = (1 - share) * of.decay_steps
         done = (steps - begins) / (of.decay_steps - begins)
         return of.max_lr - (of.max_lr - of.min_lr) * math.sqrt(min(1.0, max(0.0, done)))
-    assert of.style == "cosine"
     if steps > of.decay_steps:
         return of.min_lr
+    if of.style == "infinite-cosine":
+        return infinite(of, arguments)
     done = (steps - of.warmup_steps) / (of.decay_steps - of.warmup_steps)
+    if of.style == "linear":
+        return of.min_lr + (1.0 - done) * (of.max_lr - of.min_lr)
+    assert of.style == "cosine"
     return of.min_lr + 0.5 * (math.cos(math.pi * done) + 1.0) * (of.max_lr - of.min_lr)
+
+
+def infinite(of: Stored, arguments: Sequence[str]) -> float:
+    """A cosine to the constant rate, a plateau there, and an exponential; lengths are shares of the decay's."""
+    plateau = float(flag(arguments, "--constant-lr", "0.00011"))
+    assert of.min_lr < plateau <= of.max_lr
+    first = float(flag(arguments, "--lr-cooldown-fraction", "0.65")) * of.decay_steps
+    holds = float(flag(arguments, "--lr-constant-fraction", "0.001")) * of.decay_steps
+    done = of.num_steps - of.warmup_steps
+    if done <= first:
+        return plateau + (of.max_lr - plateau) * 0.5 * (math.cos(math.pi * (done / first)) + 1.0)
+    if done - first <= holds:
+        return plateau
+    rest = of.decay_steps - of.warmup_steps - first - holds
+    steep = -math.log(of.min_lr / plateau) / rest
+    return max(of.min_lr, plateau * math.exp(-steep * (done - first - holds)))

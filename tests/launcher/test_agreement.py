@@ -100,8 +100,9 @@ BASE = replace(resolved("stage-1"), data_parallel=12, accumulation=4)
 MODEL = dict(BASE.model) | {"batch": {"micro": 1, "global_": 48}}
 
 
-def of(load: Load, curve: Curve, position: int) -> Recipe:
-    leg = LegRecipe({"D0": "1"}, {"D0": "1"}, {"D0": "d"}, 1, curve.end - position, position, curve, load)
+def of(load: Load, curve: Curve, position: int, iterations: int | None = None) -> Recipe:
+    lasts = curve.end - position if iterations is None else iterations
+    leg = LegRecipe({"D0": "1"}, {"D0": "1"}, {"D0": "d"}, 1, lasts, position, curve, load)
     source = SourceRecipe("a" * 12, 0, 300, "", 1000, 12) if load is not Load.RANDOM else SourceRecipe()
     return replace(BASE, model=MODEL, source=source, legs=(leg,))
 
@@ -110,6 +111,11 @@ RANDOM = of(Load.RANDOM, Curve(Shape.CONSTANT, 2e-3, 2e-3, 100, 1001, 1001), 0)
 HOLD = of(Load.CONTINUE, Curve(Shape.CONSTANT, 2e-3, 2e-3, 0, 1501, 1501), 1000)
 COOLDOWN = of(Load.CONTINUE, Curve(Shape.COOLDOWN, 2e-3, 2e-5, 0, 1000, 1501), 1000)
 COSINE = of(Load.CONTINUE, Curve(Shape.COSINE, 2e-3, 2e-4, 0, 1000, 1501), 1000)
+SWITCHED = of(Load.CONTINUE, Curve(Shape.COOLDOWN, 2e-3, 2e-5, 0, 700, 1701), 1000, 501)
+LINE = of(Load.CONTINUE, Curve(Shape.LINEAR, 2e-3, 0.0, 0, 1000, 1501), 1000)
+EXPONENTIAL = of(Load.CONTINUE, Curve(Shape.EXPONENTIAL, 2e-3, 2e-5, 0, 700, 1501), 1000)
+EXPONENTIAL_AT_ONCE = of(Load.REWARM, Curve(Shape.EXPONENTIAL, 2e-3, 2e-5, 0, 0, 1001), 0)
+OTHER_BATCH = replace(HOLD, source=replace(HOLD.source, remainder=17))
 REWARM = of(Load.REWARM, Curve(Shape.COSINE, 2e-4, 0.0, 10, 10, 1001), 0)
 FRACTION = repr(501 / 1501)
 WHOLE = {
@@ -123,6 +129,15 @@ WHOLE = {
     "cooldown, later": declared(COOLDOWN, newest=200, save_every=100),
     "cosine": declared(COSINE, save_every=100),
     "cosine, later": declared(COSINE, newest=200, save_every=100),
+    "switched": declared(SWITCHED, save_every=100),
+    "switched, later": declared(SWITCHED, newest=200, save_every=100),
+    "line": declared(LINE, save_every=100),
+    "line, later": declared(LINE, newest=200, save_every=100),
+    "exponential": declared(EXPONENTIAL, save_every=100),
+    "exponential, later": declared(EXPONENTIAL, newest=200, save_every=100),
+    "exponential at once": declared(EXPONENTIAL_AT_ONCE, save_every=100),
+    "after another batch": declared(OTHER_BATCH, save_every=100),
+    "after another batch, later": declared(OTHER_BATCH, newest=200, save_every=100),
     "rewarm": declared(REWARM, save_every=100),
     "rewarm, later": declared(REWARM, newest=200, save_every=100),
 }
@@ -144,6 +159,15 @@ MUTATIONS = [
     ("cosine", "LR_WARMUP_FRAC=", "LR_WARMUP_FRAC=0.0 OLD=", "rate after iteration 0"),
     ("cosine, later", "LR_DECAY_STYLE=cosine", "LR_DECAY_STYLE=linear", "rate after iteration"),
     ("rewarm", "LR_WARMUP_FRAC=", "LR_WARMUP_FRAC=0.05 OLD=", "rate after iteration"),
+    ("switched", "LR_DECAY_ITERS=1701", "LR_DECAY_ITERS=1501", "rate after iteration 0"),
+    ("switched", f"frac={1001 / 1701!r}", f"frac={701 / 1701!r}", "rate after iteration 0"),
+    ("line", "LR_DECAY_STYLE=linear", "LR_DECAY_STYLE=cosine", "rate after iteration"),
+    ("line, later", "LR_WARMUP_FRAC=", "LR_WARMUP_FRAC=0.0 OLD=", "rate after iteration"),
+    ("exponential", "--constant-lr=0.002", "--constant-lr=0.001", "rate after iteration"),
+    ("exponential", "--lr-constant-fraction=0.0", "", "rate after iteration"),
+    ("exponential, later", "--lr-cooldown-fraction=1e-15", "", "rate after iteration"),
+    ("exponential", "--min-lr=2e-05", "--min-lr=0.0", "ORA019"),
+    ("exponential at once", "--lr-cooldown-fraction=1e-15", "--lr-cooldown-fraction=0.0", "ORA019"),
     # whose schedule
     ("hold", "export OVERRIDE_CKPT_OPT_PARAM=1", "", "ORA012"),
     ("hold", "--override-opt_param-scheduler", "--bf16", "ORA017"),

@@ -35,6 +35,12 @@ CONTINUE = of(Load.CONTINUE, Curve(Shape.CONSTANT, 2e-3, 2e-3, 0, 1500, 1500), 1
 REWARM = of(Load.REWARM, Curve(Shape.COSINE, 2e-4, 0.0, 10, 10, 1000), 0)
 COOLDOWN = of(Load.CONTINUE, Curve(Shape.COOLDOWN, 2e-4, 2e-5, 0, 136_000, 137_650), 136_000)
 COSINE = of(Load.CONTINUE, Curve(Shape.COSINE, 2e-3, 2e-4, 0, 900, 1000), 900)
+LINE = of(Load.CONTINUE, Curve(Shape.LINEAR, 2e-3, 2e-4, 0, 900, 1000), 900)
+EXPONENTIAL = of(Load.CONTINUE, Curve(Shape.EXPONENTIAL, 2e-3, 2e-4, 0, 900, 1000), 900)
+EXPONENT = ("--min-lr=0.0002", "--constant-lr=0.002", "--lr-constant-fraction=0.0", "--lr-cooldown-fraction=1e-15")
+SWITCHED = replace(
+    COOLDOWN, legs=(replace(COOLDOWN.legs[0], position=COOLDOWN.legs[0].position + 650, iterations=1000),)
+)
 REWARM_HOLD = of(Load.REWARM, Curve(Shape.CONSTANT, 1e-3, 1e-3, 0, 1000, 1000), 0)
 
 
@@ -123,6 +129,30 @@ FALL = ("--min-lr=2e-05", "--lr_constant_plus_cooldown", "--lr_constant_plus_coo
             ("0.002", "cosine", "1000", "0.9", "100", "1"),
             ("--min-lr=0.0002", OVERRIDE, "--reset-iteration", "--load-tag=global_step9", *ALWAYS),
             id="cosine from the middle: a warm-up that ends where it begins",
+        ),
+        pytest.param(
+            job(LINE, tag=9),
+            ("0.002", "linear", "1000", "0.9", "100", "1"),
+            ("--min-lr=0.0002", OVERRIDE, "--reset-iteration", "--load-tag=global_step9", *ALWAYS),
+            id="line from the middle: the same",
+        ),
+        pytest.param(
+            job(EXPONENTIAL, tag=9),
+            ("0.002", "infinite-cosine", "1000", "0.9", "100", "1"),
+            (*EXPONENT, OVERRIDE, "--reset-iteration", "--load-tag=global_step9", *ALWAYS),
+            id="exponential: the last part of an infinite style, the first two without length",
+        ),
+        pytest.param(
+            job(EXPONENTIAL, later=True, tag=50),
+            ("0.002", "infinite-cosine", "1000", "0.9", "100", "1"),
+            (*EXPONENT, OVERRIDE, "--load-tag=global_step50", *ALWAYS),
+            id="exponential: later job repeats what no checkpoint stores",
+        ),
+        pytest.param(
+            job(SWITCHED, tag=650),
+            ("0.0002", "constant", "137650", "0.0", "1000", "1"),
+            (*FALL, OVERRIDE, "--reset-iteration", "--load-tag=global_step650", *ALWAYS),
+            id="the second leg of a cooldown: the same schedule, and data from the start",
         ),
     ],
 )

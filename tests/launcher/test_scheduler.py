@@ -114,11 +114,17 @@ def test_an_infinite_style_decays_holds_and_decays_again(style: str) -> None:
         ({"min_lr": 0.0}, 800_000, "ValueError when the last decay begins"),
         ({"constant_lr": 3e-4}, 1, "AssertionError at the first step past the warm-up"),
         ({"min_lr": 1.1e-4}, 1, "AssertionError at the first step past the warm-up"),
+        ({"first_decay": 0.0}, 0, "ZeroDivisionError where the schedule begins"),
     ],
 )
 def test_where_an_infinite_style_ends_with_an_error(changes: dict[str, float], at: int, message: str) -> None:
     with pytest.raises(WouldStop, match=message):
         infinite("infinite-cosine", **changes).rate(at)
+
+
+def test_an_infinite_style_whose_first_parts_have_no_length_is_an_exponential() -> None:
+    made = infinite("infinite-cosine", constant_lr=2e-4, constant=0.0, first_decay=1e-9, min_lr=2e-6)
+    assert [made.rate(at) for at in (0, 500_000, 1_000_000)] == pytest.approx([2e-4, 2e-5, 2e-6])
 
 
 @st.composite

@@ -169,7 +169,14 @@ TRAPS: dict[str, tuple[Case, Case]] = {
     ),
     "ORA047": (
         case("--constant-lr=1e-4", "--min-lr=1e-5", LR_DECAY_STYLE="infinite-cosine"),
-        case("--min-lr=1e-5", LR_DECAY_STYLE="linear"),
+        # From the maximum and without the parts before it, it is an exponential, which nothing else gives.
+        case(
+            "--constant-lr=2e-4",
+            "--min-lr=1e-5",
+            "--lr-constant-fraction=0",
+            "--lr-cooldown-fraction=1e-15",
+            LR_DECAY_STYLE="infinite-cosine",
+        ),
     ),
     "ORA049": (case(drop=(OVER,), state=None), case(state=None)),
     "ORA050": (case(TRAIN_TOKENS="90000000000"), case()),

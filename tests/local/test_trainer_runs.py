@@ -10,15 +10,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import torch
 
+from reconciler.domain.schedule import NamedRates, rate_at
+from reconciler.domain.stretches import Steps, Strip
+from reconciler.launcher.command import TrainPaths, train
 from reconciler.local.corpora import build, reasoning
 from reconciler.local.trainer import arguments, checkpoints, environment, pickles, run, samples
 from reconciler.local.trainer.environment import BadSetting
+from reconciler.model.recipe import LegRecipe, Load
+from reconciler.model.strategy import Leg
+from tests.domain.test_resolve import resolved
 
+SHAPE = ("HEADS", "NLAYERS", "HIDDEN", "NUM_KV_HEAD", "FFN_HIDDEN_SIZE", "SEQ")
 SMALL = {
     "HEADS": "2", "NLAYERS": "1", "HIDDEN": "16", "NUM_KV_HEAD": "1", "FFN_HIDDEN_SIZE": "24", "SEQ": "16",
     "MICRO_BATCH": "1", "GLOBAL_BATCH": "4", "LR": "1e-2", "LR_DECAY_STYLE": "constant", "LR_WARMUP_FRAC": "0",
@@ -303,6 +312,64 @@ def test_cooldown_prints_bare_numbers_and_reaches_the_minimum(bench: Bench) -> N
     assert rates(log)[2] == pytest.approx(1e-2)
     assert rates(log)[-1] == 1e-3
     assert len(re.findall(r"^[0-9.]+$", log, re.MULTILINE)) >= 4
+
+
+def leg(tokens: int | None = None, /, **lr: object) -> Leg:
+    return Leg.model_validate({"mixture": {"D0": 1}, "lr": lr} | ({"tokens": tokens} if tokens else {}))
+
+
+HALF_WAY = {"to": "lrMax/50", "until": "lrMax/5"}
+POLICIES = {
+    "1-sqrt": (leg(4, shape="constant"), leg(shape="cooldown", **HALF_WAY), leg(shape="continue")),
+    "linear": (leg(4, shape="constant"), leg(shape="cooldown", decay="linear", **HALF_WAY), leg(shape="continue")),
+    "exponential": (
+        leg(4, shape="constant"),
+        leg(shape="cooldown", decay="exponential", **HALF_WAY),
+        leg(shape="continue"),
+    ),
+    "cosine": (leg(4, shape="constant"), leg(shape="cosine", **HALF_WAY), leg(shape="continue")),
+    "warmed exponential": (
+        leg(shape="cooldown", decay="exponential", rewarm=True, warmup="20%", **HALF_WAY),
+        leg(shape="continue"),
+    ),
+    "exponential at once": (
+        leg(shape="cooldown", decay="exponential", rewarm=True, **HALF_WAY),
+        leg(shape="continue"),
+    ),
+    "longer than its legs": (
+        leg(5, shape="cooldown", decay="linear", to="lrMax/10", over=40),
+        leg(5, shape="continue"),
+        leg(shape="continue", until="lrMax/2"),
+        leg(rewarm=True, shape="cosine", at="lrMax*2", warmup="10%"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_logged_rate_is_the_declared_curve_at_every_iteration_of_every_leg(bench: Bench, name: str) -> None:
+    """Every leg in two jobs, as the adapter has them, after a run of 5 iterations at the maximum."""
+    bench.job(CKPT_DIR=str(bench / "leg-source"), TRAIN_ITERS="5")
+    rates_of = NamedRates(Decimal("1e-2"), Decimal(0))
+    found = Strip(rates_of, Steps(1, 1), position=5).stretches(POLICIES[name], 24)
+    recipe = replace(resolved("stage-1"), data_parallel=1, accumulation=4)
+    recipe = replace(recipe, model=dict(recipe.model) | {"batch": {"micro": 1, "global_": 4}})
+    before = bench / "leg-source"
+    for number, stretch in enumerate(found):
+        load = Load.REWARM if POLICIES[name][number].lr.rewarm else Load.CONTINUE
+        of = LegRecipe({}, {}, {}, 1, stretch.iterations, stretch.position, stretch.curve, load)
+        here = bench / f"leg-{number}"
+        log = ""
+        for later in (False, True):
+            paths = TrainPaths(str(here), str(here if later else before), str(bench.data / "list.txt"), str(here) + "x")
+            launch = train(
+                recipe, of, paths, later=later, load_iteration=None, universal=False, save_every=9, exit_minutes="9"
+            )
+            environment = dict(launch.environment) | {name: SMALL[name] for name in SHAPE}
+            cut = () if later else (f"--exit-interval={max(1, stretch.iterations // 2)}",)
+            log += bench.job(*launch.arguments, *cut, also=environment)
+        declared = [rate_at(stretch.curve, stretch.position + i) for i in range(1, stretch.iterations + 1)]
+        assert rates(log) == pytest.approx(declared, rel=1e-9, abs=1e-9)
+        before = here
 
 
 @pytest.mark.parametrize(

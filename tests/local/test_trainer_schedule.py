@@ -25,6 +25,10 @@ def at(iteration: int, *, global_batch: int = GBS, **settings: Any) -> float:
 
 
 COOLDOWN: dict[str, Any] = {"cooldown": True}
+INFINITE: dict[str, Any] = {"style": "infinite-cosine", "train_iters": 1000}
+EXPONENTIAL: dict[str, Any] = INFINITE | {
+    "constant_lr": 2e-4, "constant_fraction": 0.0, "first_decay_fraction": 1e-15,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -55,6 +59,18 @@ COOLDOWN: dict[str, Any] = {"cooldown": True}
         pytest.param(
             10, {"style": "linear", "train_iters": 20, "decay_iters": 40, "min_lr": 0.0}, 1.5e-4, id="decay-iters"
         ),
+        pytest.param(650, INFINITE, 1.1e-4, id="infinite: the first decay ends at the constant rate"),
+        pytest.param(325, INFINITE, 1.55e-4, id="infinite cosine: half of the first decay is the mean"),
+        pytest.param(
+            65,
+            INFINITE | {"style": "infinite-inv-square-root"},
+            2e-4 - 0.9e-4 * (1 - 2**-0.5) / (1 - 11**-0.5),
+            id="infinite inverse square root",
+        ),
+        pytest.param(651, INFINITE, 1.1e-4, id="infinite: holds"),
+        pytest.param(1000, INFINITE, 2e-5, id="infinite: ends at min"),
+        pytest.param(500, EXPONENTIAL, (2e-4 * 2e-5) ** 0.5, id="an exponential alone: half way"),
+        pytest.param(0, EXPONENTIAL, 2e-4, id="an exponential alone: begins at the top"),
     ],
 )
 def test_rate(iteration: int, settings: dict[str, Any], rate: float) -> None:
@@ -149,12 +165,27 @@ def test_reports_two_bare_numbers_an_evaluation_during_a_cooldown() -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        pytest.param({"constant_lr": 3e-4}, AssertionError, id="a constant rate above the maximum"),
+        pytest.param({"constant_lr": 2e-5}, AssertionError, id="a constant rate that is the minimum"),
+        pytest.param({"first_decay_fraction": 0.0}, ZeroDivisionError, id="no first decay at all"),
+        pytest.param({"min_lr": 0.0, "first_decay_fraction": -1.0, "constant_fraction": 0.0}, ValueError, id="to zero"),
+    ],
+)
+def test_where_an_infinite_style_ends_with_an_error(settings: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        at(0, **(INFINITE | settings))
+
+
+@pytest.mark.parametrize(
     "broken",
     [
         pytest.param({"lr_min": -1.0}, id="negative minimum"),
         pytest.param({"lr_max": 1e-6}, id="maximum below minimum"),
         pytest.param({"warmup_samples": 1000}, id="warm-up as long as the schedule"),
         pytest.param({"decay_samples": 0}, id="no schedule"),
+        pytest.param({"constant_samples": 1000}, id="a plateau as long as the schedule"),
     ],
 )
 def test_impossible_limits_are_assertions(broken: dict[str, Any]) -> None:

@@ -15,15 +15,9 @@ from reconciler.model import source
 from reconciler.model.cluster import LauncherSpec
 from reconciler.model.fieldtypes import ListOnCluster
 from reconciler.model.gates import Limits
-from reconciler.model.manifests import (
-    CampaignManifest,
-    ClusterManifest,
-    ExternalSource,
-    ModelManifest,
-    StageManifest,
-    StageSource,
-)
+from reconciler.model.manifests import CampaignManifest, ClusterManifest, ModelManifest, StageManifest
 from reconciler.model.quantities import Rate
+from reconciler.model.strategy import ExternalSource, StageSource
 from reconciler.model.validation import PROBLEMS_MAX, manifest_of
 
 ROOT = Path(__file__).parents[2] / "manifests"

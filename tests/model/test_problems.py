@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from reconciler.model.problems import CATALOGUE, Problem, Severity, Where, clip, near, one_of, ordered, path_text
+from reconciler.model.problems import CATALOGUE, Kind, Problem, Severity, Where, clip, near, one_of, ordered, path_text
 
 
 def test_the_catalogue_is_complete_and_in_order() -> None:
@@ -18,9 +19,16 @@ def test_the_catalogue_is_complete_and_in_order() -> None:
 
 
 def test_summary_and_severity_belong_to_the_code() -> None:
-    warning = Problem("M055", Where("a"), "x")
-    assert (warning.summary, warning.severity) == ("Converged source without rewarm", Severity.WARNING)
+    warning = Problem("M061", Where("a"), "x")
+    assert (warning.summary, warning.severity) == ("Unusually high learning rate", Severity.WARNING)
     assert Problem("M047", Where("a"), "x").severity is Severity.ERROR
+
+
+def test_a_rule_of_the_cookbook_brings_its_own_words_and_may_be_waived() -> None:
+    kind = Kind("Too bold", "It is.", Severity.ERROR)
+    found = Problem("CPT999", Where("a"), "x", rule=kind)
+    assert (found.summary, found.severity, found.refuses) == ("Too bold", Severity.ERROR, True)
+    assert not replace(found, waived="as agreed").refuses
 
 
 def test_problems_are_ordered_by_place_and_told_once() -> None:

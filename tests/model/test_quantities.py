@@ -141,17 +141,38 @@ def test_decimals_are_printed_as_people_write_them(value: str, text: str) -> Non
         ("lrMax", Rate("lrMax", Decimal(1)), Fraction(2, 1000)),
         ("lrMax/5", Rate("lrMax", Decimal(5)), Fraction(4, 10_000)),
         ("lrMax/2.5", Rate("lrMax", Decimal("2.5")), Fraction(8, 10_000)),
+        ("lrMax*2", Rate("lrMax", Decimal(2), times=True), Fraction(4, 1000)),
+        ("lrMax*2.5", Rate("lrMax", Decimal("2.5"), times=True), Fraction(5, 1000)),
+        ("lrMax*1", Rate("lrMax", Decimal(1)), Fraction(2, 1000)),
         ("lrFinal", Rate("lrFinal", Decimal(1)), Fraction(1, 10_000)),
+        ("lrFinal*3", Rate("lrFinal", Decimal(3), times=True), Fraction(3, 10_000)),
+        ("lrSource", Rate("lrSource", Decimal(1)), Fraction(1, 1000)),
+        ("lrSource/100", Rate("lrSource", Decimal(100)), Fraction(1, 100_000)),
+        ("lrSource*2", Rate("lrSource", Decimal(2), times=True), Fraction(2, 1000)),
         ("2e-4", Rate(None, Decimal("2e-4")), Fraction(2, 10_000)),
     ],
 )
 def test_rates(text: str, rate: Rate, resolved: Fraction) -> None:
     assert quantities.parse_rate(text) == rate
-    assert rate.resolve(Decimal("2e-3"), Decimal("1e-4")) == resolved
+    assert rate.resolve(Decimal("2e-3"), Decimal("1e-4"), Decimal("1e-3")) == resolved
     assert quantities.parse_rate(str(rate)) == rate
 
 
-@pytest.mark.parametrize("text", ["lrmax", "lrMax/0", "lrMin", "lrMax/-5", "lrMax*2", "fast"])
+def test_a_rate_of_a_source_that_is_not_known_is_an_error() -> None:
+    with pytest.raises(ValueError, match="lrSource/5 is asked for, and the rate of the source is not known"):
+        quantities.parse_rate("lrSource/5").resolve(Decimal(1), Decimal(0))
+
+
+@pytest.mark.parametrize("text", ["lrmax", "lrMax/0", "lrMin", "lrMax/-5", "lrMax*0", "2*lrMax", "lrMax*2/3", "fast"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(Unreadable, match="a learning rate is a number"):
         quantities.parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1870, "1.87 kB"), (999_700, "1,000 kB"), (94_337_818_624, "94.3 GB"),
+     (1.4e12, "1.4 TB"), (2.5e15, "2,500 TB")],
+)  # fmt: skip
+def test_bytes_for_people(size: float, text: str) -> None:
+    assert quantities.format_bytes(size) == text

@@ -96,6 +96,9 @@ PLAIN = Recipe(
         pytest.param(replace(PLAIN, stage="x"), id="stage"),
         pytest.param(replace(PLAIN, strategy="x"), id="strategy"),
         pytest.param(replace(PLAIN, legs=(replace(LEG, terms={"stage-0": "1"}),)), id="how a mixture is written"),
+        pytest.param(replace(PLAIN, source=replace(PLAIN.source, stage="x")), id="the source's stage"),
+        pytest.param(replace(PLAIN, source=replace(PLAIN.source, rate=1e-3)), id="the source's rate"),
+        pytest.param(replace(PLAIN, rate_scale=2.0), id="by what the rates were scaled"),
     ],
 )
 def test_labels_are_not_in_the_digest(other: Recipe) -> None:

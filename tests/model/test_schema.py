@@ -113,7 +113,7 @@ def test_only_known_keywords_are_used() -> None:
     assert keywords <= {
         *("type", "properties", "required", "additionalProperties", "propertyNames", "items", "anyOf", "oneOf"),
         *("const", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "maxLength", "minItems"),
-        *("minProperties", "title", "description", "default", "discriminator"),
+        *("maxItems", "minProperties", "maxProperties", "title", "description", "default", "discriminator"),
     }
 
 

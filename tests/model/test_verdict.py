@@ -22,7 +22,7 @@ def verdict(*levels: Level) -> Verdict:
     [
         pytest.param((), True, "no gate is on", id="no gates"),
         pytest.param((Level.PASS, Level.PASS), True, "pass 0; pass 1", id="all that was measured is told"),
-        pytest.param((Level.PASS, Level.WARN), True, "warn 1", id="a warning passes and is told"),
+        pytest.param((Level.PASS, Level.WARN), True, "warning: warn 1", id="a warning passes and is told"),
         pytest.param((Level.WARN, Level.FAIL, Level.FAIL), False, "fail 1; fail 2", id="failures are all told"),
     ],
 )

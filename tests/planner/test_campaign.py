@@ -179,12 +179,14 @@ def test_a_verdict_is_written_with_its_numbers_and_no_job() -> None:
         733,
         True,
     )
-    forgetting, recovery = verdict["gates"]
+    assert [gate["gate"] for gate in verdict["gates"]] == ["forgetting", "recovery", "spike", "continuity"]
+    forgetting, recovery, _, loads = verdict["gates"]
     assert forgetting["numbers"]["val-D0.before"] == 2.0
     assert {"val-D0.rise", "val-D1.rise"} <= set(forgetting["numbers"])
     assert not any(name.startswith(("val-D2", "val-D3")) for name in forgetting["numbers"])
     assert (forgetting["numbers"]["warn"], forgetting["numbers"]["fail"]) == (0.15, 0.3)
     assert recovery["numbers"]["late"] < recovery["numbers"]["early"]
+    assert loads["numbers"]["leg 0, job 1.rise"] == 0.0
 
 
 def test_a_weak_shift_has_the_weak_limits() -> None:
@@ -193,7 +195,8 @@ def test_a_weak_shift_has_the_weak_limits() -> None:
 
 
 def test_gates_may_be_the_stage_s_own_and_may_be_off() -> None:
-    edit = swapped(("  shift: weak\n", "  shift: weak\n  gates: {forgetting: null, recovery: null}\n"))
+    off = "{forgetting: null, recovery: null, spike: null, continuity: null}"
+    edit = swapped(("  shift: weak\n", f"  shift: weak\n  gates: {off}\n"))
     world = after(1, quickstart(edit))
     assert json.loads(world.until(JUDGE, FORGOT_D0).files[1].text)["gates"] == []
     world.carry_out(SAME)

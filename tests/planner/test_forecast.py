@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
+from reconciler.domain import cost
 from reconciler.domain.resolve import Unresolved
 from reconciler.model.observed import Job, JobState, ListSeen
-from reconciler.model.plan import ActionKind, StageForecast
+from reconciler.model.plan import ActionKind, Span, StageForecast
 from reconciler.model.status import Phase, Reason
-from reconciler.planner.ledger import node_hours, nodes_of
 from reconciler.planner.sketch import UNREAD_LIST, sketch
+from reconciler.planner.spending import node_hours, nodes_of
 from tests.planner.world import NOW_S, SAME, World, after, launch_of, log_of, quickstart, swapped
 
 TRAIN = ActionKind.TRAIN
@@ -49,19 +52,35 @@ def test_a_leg_says_its_mixture_as_written_and_as_it_is_and_its_epochs() -> None
 
 
 def test_cost_is_unknown_until_a_speed_is() -> None:
-    one = forecast(World(quickstart()), "stage-2")
-    assert (one.node_hours, one.jobs) == (None, None)
+    made = World(quickstart()).plan()
+    one = made.forecasts[1]
+    assert (one.node_hours, one.jobs, one.hours) == (None, None, None)
+    assert (one.iterations, one.saves) == (977, 10)
+    assert made.outlook is not None
+    assert made.outlook.unknown == ("stage-1", "stage-2", "stage-3", "stage-4")
+    assert (made.outlook.node_hours, made.outlook.over) == (Span(0, 0), False)
 
 
 DECLARED = ("  poll: 0.5s", "  throughput: {tiny-gpt: 10000}\n  poll: 0.5s")
+# Four validation sets of 64 samples of 128 tokens on one node, by start-ups of 5 s: forward only, or as long as a step.
+EVALUATED = Span(20 + 4 * 64 * 128 / 20_000 / 3, 40 + 4 * 64 * 128 / 20_000)
+
+
+def near(low: float, high: float) -> Span:
+    return Span(pytest.approx(low), pytest.approx(high))  # type: ignore[arg-type]
 
 
 def test_a_declared_speed_is_per_node() -> None:
     world = World(quickstart(swapped(DECLARED)))
     # 2M tokens at 20 000 a second: 100 s, in two jobs of 50 usable seconds, each with 10 s around it, on two nodes.
     two = forecast(world, "stage-2")
-    assert two.jobs == 2
-    assert two.node_hours == pytest.approx((100 + 2 * 10) * 2 / 3600)
+    convert = Span(5, 60)  # from one shard to two: its start-up at least, its walltime at most
+    assert two.jobs == Span(2, 2)
+    assert two.node_hours == near(
+        (240 + EVALUATED.low + convert.low) / 3600, (240 + EVALUATED.high + convert.high) / 3600
+    )
+    assert two.hours == near((120 + EVALUATED.low + convert.low) / 3600, (120 + EVALUATED.high + convert.high) / 3600)
+    assert two.rests_on["speed"] == "20k tokens a second, declared by the cluster"
 
 
 def measured(world: World, seconds: float) -> None:
@@ -70,12 +89,46 @@ def measured(world: World, seconds: float) -> None:
     world.leg(action, logs=(log_of(action, 300, 2.0, seconds_per_iteration=seconds),))
 
 
-def test_a_measured_speed_wins_over_a_declared_one() -> None:
+def test_what_is_trained_is_left_out() -> None:
+    world = World(quickstart(swapped(DECLARED)))
+    world.trained(world.until(TRAIN), 300)
+    one = forecast(world, "stage-1")
+    assert (one.iterations, one.saves) == (1654, 17)
+    # 4M × 1654/1954 tokens at 10 000 a second, 50 s a job.
+    assert one.jobs == Span(7, 7)
+
+
+def test_nothing_is_left_of_a_stage_that_is_done() -> None:
+    made = after(1, quickstart(swapped(DECLARED))).plan()
+    one = made.forecasts[0]
+    assert (one.iterations, one.jobs, one.node_hours, one.saves) == (0, Span(0, 0), Span(0, 0), 0)
+    assert made.outlook is not None
+    assert made.outlook.unknown == ()
+
+
+def test_with_few_measurements_a_declared_speed_is_one_end_of_the_range() -> None:
     world = World(quickstart(swapped(DECLARED)))
     measured(world, 0.25)
-    assert forecast(world, "stage-1").jobs == 10  # 4M tokens at 8192 a second, 50 s a job
+    one = forecast(world, "stage-1")
+    # What is left of 4M tokens at 8192 and at 10 000 a second, 50 s a job.
+    assert one.jobs == Span(7, 9)
+    assert one.rests_on["speed"].startswith(
+        "8.19k to 10k tokens a second, measured by 1 job of this stage and declared"
+    )
+
+
+def test_enough_measurements_make_a_declared_speed_superfluous() -> None:
+    world = World(quickstart(swapped(DECLARED)))
+    action = world.until(TRAIN)
+    world.trained(action, 300)
+    logs = [log_of(action, 300, 2.0, seconds_per_iteration=seconds) for seconds in (0.25, 0.5, 0.25)]
+    world.leg(action, logs=tuple(logs))
+    assert forecast(world, "stage-1").jobs == Span(9, 17)
     # One rank a node: speed is not scaled by nodes that are not used as such.
-    assert forecast(world, "stage-2").jobs == 5
+    assert forecast(world, "stage-2").jobs == Span(5, 10)
+    assert forecast(world, "stage-2").rests_on["speed"] == (
+        "4.1k to 8.19k tokens a second, measured by 3 jobs of other stages"
+    )
 
 
 def test_a_speed_measured_on_other_nodes_is_scaled() -> None:
@@ -85,7 +138,7 @@ def test_a_speed_measured_on_other_nodes_is_scaled() -> None:
     )
     world = World(quickstart(swapped(*two_ranks)))
     measured(world, 0.25)
-    assert forecast(world, "stage-2").jobs == 3
+    assert forecast(world, "stage-2").jobs == Span(3, 3)
 
 
 def test_the_stage_s_own_measurement_counts_first() -> None:
@@ -94,8 +147,132 @@ def test_the_stage_s_own_measurement_counts_first() -> None:
     world.trained(world.the_action(), 1954)
     world.finish_stage(SAME)
     measured(world, 0.5)
-    assert forecast(world, "stage-2").jobs == 10
-    assert forecast(world, "stage-3").jobs == 4
+    assert forecast(world, "stage-2").jobs == Span(7, 7)  # of 677 iterations, half a second each
+    assert forecast(world, "stage-3").jobs == Span(4, 8)
+
+
+# --- by the clock
+
+
+def queued(world: World, *waits_s: float) -> None:
+    """Jobs of the campaign that ended long ago after having waited."""
+    key = str(world.the_action().key)
+    for number, wait_s in enumerate(waits_s):
+        started = NOW_S - 10_000
+        job = Job(f"9{number}.x", "n", JobState.FINISHED, "F", key, queued_s=started - wait_s, started_s=started)
+        world.jobs.append(replace(job, ended_s=started))
+
+
+def test_every_job_waits_as_jobs_have_waited() -> None:
+    world = World(quickstart(swapped(DECLARED)))
+    unwaited = forecast(world, "stage-2").hours
+    assert forecast(world, "stage-2").rests_on["waits"] == "not known yet, and not counted"
+    queued(world, 60, 600)
+    waited = forecast(world, "stage-2")
+    # Two segments, one conversion, one evaluation.
+    assert unwaited is not None
+    assert waited.hours == near(unwaited.low + 4 * 60 / 3600, unwaited.high + 4 * 600 / 3600)
+    assert waited.rests_on["waits"] == "1m to 10m a job, as jobs of the campaign have waited"
+
+
+def test_no_job_is_submitted_outside_the_windows() -> None:
+    window = ("maxWalltime: 1h}", "maxWalltime: 1h, submitWindows: [{from: '00:00', to: '00:01'}]}")
+    open_always = World(quickstart(swapped(DECLARED)))
+    nightly = World(quickstart(swapped(DECLARED, window)))
+    hours = forecast(nightly, "stage-1").hours
+    assert hours is not None
+    # Eight segments and an evaluation of nearly a minute: two may begin in one night, the first after less than a day.
+    assert 4 * 24 < hours.low <= hours.high < 5 * 24
+    assert forecast(nightly, "stage-1").node_hours == forecast(open_always, "stage-1").node_hours
+
+
+def test_a_stage_of_very_many_jobs_is_forecast_as_fast() -> None:
+    slow = ("  poll: 0.5s", "  throughput: {tiny-gpt: 1}\n  poll: 0.5s")
+    window = ("maxWalltime: 1h}", "maxWalltime: 1h, submitWindows: [{from: '08:00', to: '20:00'}]}")
+    one = forecast(
+        World(quickstart(swapped(slow, window, ("tokens: 4M\n  source", "tokens: 4T\n  source")))), "stage-1"
+    )
+    assert one.jobs == Span(80_000_000_000, 80_000_000_000)
+    assert one.hours is not None
+    assert one.hours.low > 1e9
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0, 1e300])
+def test_times_that_make_no_sense_are_not_forecast_from(seconds: float) -> None:
+    world = World(quickstart(swapped(DECLARED)))
+    plain = forecast(world, "stage-2")
+    queued(world, seconds)
+    action = world.until(TRAIN)
+    world.trained(action, 300)
+    world.leg(action, logs=(log_of(action, 300, 2.0, seconds_per_iteration=seconds),))
+    made = forecast(world, "stage-2")
+    assert (made.jobs, made.rests_on["speed"], made.rests_on["waits"]) == (
+        plain.jobs,
+        plain.rests_on["speed"],
+        plain.rests_on["waits"],
+    )
+
+
+# --- storage
+
+
+def test_checkpoints_are_counted_by_parameters_until_one_is_seen() -> None:
+    world = World(quickstart(swapped(DECLARED)))
+    size = cost.parameters(world.desired.model.architecture) * 14
+    # On the interval of 100 and at 1954; at most one more for each of eight jobs that are cut.
+    assert forecast(world, "stage-1").storage_bytes == Span(20 * size, 28 * size)
+    world.trained(world.until(TRAIN), 300)
+    assert forecast(world, "stage-1").storage_bytes == Span(17 * 10, (17 + 7) * 10)
+    # The source's universal copy is one more.
+    assert forecast(world, "stage-2").storage_bytes.low == 11 * 10
+
+
+# --- the allocation
+
+TIGHT = ("    nodeHours: 5\n", "    nodeHours: 0.25\n")
+
+
+def test_a_stage_is_not_begun_when_the_campaign_cannot_be_finished() -> None:
+    made = World(quickstart(swapped(DECLARED, TIGHT))).plan()
+    assert made.outlook is not None
+    assert made.outlook.over
+    (refusal,) = made.refusals
+    assert refusal.startswith("stage-1 is not begun: 0 node-hours are spent and at least 0.303 are to come, 0.053")
+    assert "bounds.nodeHours" in refusal
+
+
+def test_a_stage_that_has_begun_goes_on() -> None:
+    world = World(quickstart(swapped(DECLARED, TIGHT)))
+    world.trained(world.until(TRAIN), 300)
+    made = world.plan()
+    assert made.outlook is not None
+    assert (made.outlook.over, made.refusals, len(made.actions)) == (True, (), 1)
+
+
+def test_only_the_most_that_is_expected_over_the_allocation_is_no_refusal() -> None:
+    between = ("    nodeHours: 5\n", "    nodeHours: 0.33\n")
+    made = World(quickstart(swapped(DECLARED, between))).plan()
+    assert made.outlook is not None
+    assert (made.outlook.over, made.outlook.may_be_over, made.refusals) == (False, True, ())
+
+
+def test_what_is_spent_counts() -> None:
+    world = after(1, quickstart(swapped(DECLARED, ("    nodeHours: 5\n", "    nodeHours: 1\n"))))
+    hour = replace(world.jobs[0], job_id="9.x", started_s=NOW_S - 3240, ended_s=NOW_S)
+    assert world.plan().refusals == ()
+    world.jobs.append(hour)
+    assert world.plan().refusals[0].startswith("stage-2 is not begun: 0.9")
+
+
+def test_the_same_from_manifests_alone() -> None:
+    desired = quickstart(swapped(DECLARED, TIGHT))
+    found = cost.declared(desired.catalog, desired.campaign)
+    assert found is not None
+    assert list(found.stages) == ["stage-1", "stage-2", "stage-3", "stage-4"]
+    assert found.stages["stage-2"] == Fraction(240, 3600)
+    assert (found.over, found.bound) == (True, Decimal("0.25"))
+    undeclared = quickstart()
+    assert cost.declared(undeclared.catalog, undeclared.campaign) is None
 
 
 def test_a_speed_of_a_stage_that_is_gone_is_not_used() -> None:

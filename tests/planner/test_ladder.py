@@ -184,3 +184,137 @@ def test_a_baseline_of_the_source_stage_is_used_and_not_measured_again() -> None
     # +0.09 would pass against 2.0 measured anywhere else; against 1.0 it is +1.09.
     world.finish_stage(SAME | {"val-D0": 2.09})
     assert rungs(world, "stage-2")[0] == ("naive", "failed")
+
+
+# --- conditions
+
+REPLAY_30 = "    - name: replay-30\n"
+MIX_A = "    - name: mix-a\n      legs:\n        - mixture: {D0: 0.33, D2: 0.33, buffer: 0.34}\n"
+COOLDOWN_A = "    - name: cooldown-mix-a\n"
+COOLDOWN_B = "    - name: cooldown-mix-b\n"
+
+
+def only_if(rung: str, condition: str) -> tuple[str, str]:
+    """An edit: a rung gets a condition."""
+    first, rest = rung.split("\n", 1)
+    return rung, f"{first}\n      if: {condition}\n{rest}"
+
+
+@pytest.mark.parametrize(
+    ("condition", "next_rung"),
+    [("forgetting", "replay-30"), ("no-recovery", "mix-a"), ("divergence", "mix-a")],
+)
+def test_a_rung_is_tried_only_after_the_failure_it_names(condition: str, next_rung: str) -> None:
+    world = after(2, quickstart(swapped(only_if(REPLAY_30, condition))))
+    world.finish_stage(FORGOT_D0)
+    assert world.status("stage-3").strategy == next_rung
+    skipped = [rung for rung in world.status("stage-3").rungs if rung.outcome == "skipped"]
+    gate = {"no-recovery": "recovery"}.get(condition, condition)
+    why = f"only after a rung before it failed the {gate} gate; none did"
+    assert [(rung.strategy, rung.message) for rung in skipped] == (
+        [] if next_rung == "replay-30" else [("replay-30", why)]
+    )
+
+
+def test_any_rung_before_it_may_be_the_one_that_failed() -> None:
+    world = after(2, quickstart(swapped(only_if(MIX_A, "forgetting"))))
+    world.finish_stage(FORGOT_D0)
+    world.finish_stage(FORGOT_D0)
+    assert world.status("stage-3").strategy == "mix-a"
+
+
+def test_a_skipped_rung_is_no_failed_attempt_and_no_end_of_the_ladder() -> None:
+    edits = only_if(REPLAY_30, "divergence"), ("attemptsPerStage: 3", "attemptsPerStage: 2")
+    world = after(2, quickstart(swapped(*edits)))
+    world.finish_stage(FORGOT_D0)
+    assert world.the_action().key.kind is TRAIN
+    world.finish_stage(FORGOT_D0)
+    status = world.status("stage-3")
+    assert (status.reason, status.strategy) == (Reason.LADDER_EXHAUSTED, "mix-a")
+    assert "(2 tried)" in status.message
+
+
+@pytest.mark.parametrize("policy", ["hold", "propose"])
+def test_a_hold_names_the_next_rung_whose_condition_holds(policy: str) -> None:
+    edits = only_if(REPLAY_30, "divergence"), only_if(MIX_A, "forgetting")
+    world = after(2, quickstart(swapped(*edits, ("onFailedGate: advance", f"onFailedGate: {policy}"))))
+    world.finish_stage(FORGOT_D0)
+    status = world.status("stage-3")
+    assert status.reason is Reason.GATE_HOLDS
+    assert "move mix-a to the top of the ladder of stage-3 without its `if`" in status.message
+
+
+def test_a_rung_that_has_begun_goes_on_though_its_condition_holds_no_more() -> None:
+    world = after(2)
+    world.finish_stage(FORGOT_D0)
+    world.trained(world.until(TRAIN), 300)
+    edited = world.wanting(quickstart(swapped(only_if(REPLAY_30, "divergence"))))
+    assert edited.status("stage-3").strategy == "replay-30"
+    assert edited.the_action().key.ended == 1
+
+
+USED_REPLAY = "{stage: stage-3, used: [replay-30]}"
+
+
+@pytest.mark.parametrize(
+    ("replayed", "strategy"), [(True, "cooldown-mix-a"), (False, "cooldown-mix-b")], ids=["used", "not used"]
+)
+def test_a_rung_may_hang_on_how_an_earlier_stage_was_done(replayed: bool, strategy: str) -> None:
+    world = after(2, quickstart(swapped(only_if(COOLDOWN_A, USED_REPLAY))))
+    if replayed:
+        world.finish_stage(FORGOT_D0)
+    world.finish_stage(SAME)
+    status = world.status("stage-4")
+    assert status.strategy == strategy
+    if not replayed:
+        assert status.rungs[0].message == "only if stage-3 was done by replay-30; it was done by naive"
+
+
+def test_a_forecast_takes_the_rung_that_is_tried_if_nothing_fails() -> None:
+    world = after(1, quickstart(swapped(only_if(COOLDOWN_A, USED_REPLAY))))
+    assert {f.stage: f.strategy for f in world.plan().forecasts}["stage-4"] == "cooldown-mix-b"
+
+
+def test_a_ladder_without_a_rung_to_try_holds_and_says_why_of_each() -> None:
+    edits = only_if(COOLDOWN_A, USED_REPLAY), only_if(COOLDOWN_B, "{stage: stage-3, used: [mix-a]}")
+    world = after(2, quickstart(swapped(*edits)))
+    assert "none of its strategies would be tried as things stand" in world.status("stage-4").message
+    world.finish_stage(SAME)
+    status = world.status("stage-4")
+    assert (status.phase, status.reason, world.plan().actions) == (Phase.HELD, Reason.LADDER_EXHAUSTED, ())
+    assert "cooldown-mix-a: only if stage-3 was done by replay-30; it was done by naive" in status.message
+    assert "Add one whose condition holds" in status.message
+
+
+# --- rungs that cannot be resolved
+
+CONVERGED = "{stage: stage-2, checkpoint: converged}"
+
+
+def test_a_rung_without_a_source_matters_only_when_it_is_reached() -> None:
+    waived = "waive: [{rule: CPT001, reason: an earlier stage that holds on another rung may have one}]"
+    rung = "    - name: replay-30\n      legs:\n"
+    lost = (rung, f"    - name: replay-30\n      source: {CONVERGED}\n      {waived}\n      legs:\n")
+    world = after(2, quickstart(swapped(lost)))
+    assert world.the_action().key.stage == "stage-3"
+    world.finish_stage(FORGOT_D0)
+    status = world.status("stage-3")
+    assert (status.phase, status.reason, world.plan().actions) == (Phase.HELD, Reason.SOURCE_UNUSABLE, ())
+    assert "no converged checkpoint" in status.message
+    assert [(rung.strategy, rung.outcome) for rung in status.rungs] == [("naive", "failed"), ("replay-30", "untried")]
+
+
+def test_a_rung_starts_from_its_own_source_and_is_compared_with_that() -> None:
+    other = (
+        "    - name: replay-30\n      legs:\n",
+        "    - name: replay-30\n      source: {stage: stage-1}\n      legs:\n",
+    )
+    world = after(1, quickstart(swapped(other)), losses=SAME | {"val-D0": 1.0})
+    world.finish_stage(SAME | {"val-D0": 1.0})
+    world.finish_stage(FORGOT_D0)
+    convert = world.until(ActionKind.CONVERT)
+    assert convert.job is not None
+    source = f"/w/quickstart/stage-1/{world.status('stage-1').attempt}/leg-0/global_step1954"
+    assert (world.status("stage-3").strategy, convert.job.values["source"]) == ("replay-30", source)
+    world.until(TRAIN)
+    assert world.status("stage-3").losses_before["val-D0"] == 1.0

@@ -250,7 +250,7 @@ def test_a_running_job_shows_how_far_it_is() -> None:
     world.leg(action, logs=(log_of(action, 300, 2.0), log_of(again, 450, 1.5)))
     status = world.status("stage-1")
     assert (status.job, status.iteration, status.iterations, status.loss) == (job_id, 450, 1954, 1.5)
-    assert status.learning_rate == 1e-3
+    assert status.learning_rate == 2e-3
     assert status.tokens_done == 300 * 2048
     assert (status.rungs[0].outcome, status.jobs) == ("running", 2)
 

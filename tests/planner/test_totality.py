@@ -35,12 +35,32 @@ from reconciler.planner.desired import Desired
 from reconciler.planner.planner import plan
 from tests.planner.world import FORGOT_D0, NOW_S, SAME, World, quickstart, swapped
 
+NAIVE = "        - mixture: {D2: 1}\n          lr: {shape: constant}\n"
+TRIAL = (
+    f"{NAIVE}      trial: {{tokens: 100k, matrix: {{mixture: {{a: {{D2: 1}}, b: {{D0: 0.5, D2: 0.5}}}}}}, "
+    "compare: [val-D0]AT_ONCE}\n"
+)
+BOUNDED = ("  bounds:\n", "  bounds:\n    tokens: 9M\n")
+CONDITION = ("    - name: replay-30\n", "    - name: replay-30\n      if: forgetting\n")
 EDITS: dict[str, Desired] = {
+    "a trial": quickstart(swapped((NAIVE, TRIAL.replace("AT_ONCE", "")), BOUNDED, CONDITION)),
+    "two pilots at once": quickstart(swapped((NAIVE, TRIAL.replace("AT_ONCE", ", atOnce: 2")), CONDITION)),
+    "chosen": quickstart(swapped((NAIVE, TRIAL.replace("AT_ONCE", ", chosen: naive.b")))),
     "as applied": quickstart(),
     "retried": quickstart(retry=frozenset({"stage-1", "stage-2", "stage-3", "stage-4"})),
     "weights edited": quickstart(swapped(("{D0: 0.05, D1: 0.95}", "{D0: 0.06, D1: 0.94}"))),
     "first stage edited": quickstart(swapped(("warmup: 10%", "warmup: 5%"))),
     "holding": quickstart(swapped(("onFailedGate: advance", "onFailedGate: hold"))),
+    "every gate": quickstart(
+        swapped(
+            ("    forgetting:                   #", "    forgetting:\n      every: 5%\n      consecutive: 1  #"),
+            (
+                "    recovery:                     # ",
+                "    continuity: {conversion: 0.01}\n    target: {val-D0: 2.2}\n"
+                "    external: [{name: mmlu, metric: [a], atLeast: 0.3}]\n    recovery:  # ",
+            ),
+        )
+    ),
     "suspended": quickstart(swapped(("  source: {stage: stage-1,", "  suspend: true\n  source: {stage: stage-1,"))),
 }
 NUMBERS = st.one_of(st.floats(0, 12), st.sampled_from([math.nan, math.inf, -1.0]))
@@ -55,9 +75,11 @@ WINDOWS = st.builds(
     NUMBERS,
     st.integers(0, 100),
     st.integers(0, 100),
+    spread=st.one_of(st.none(), NUMBERS),
 )
 CHECKPOINTS = st.builds(CheckpointSeen, st.integers(1, 2500), st.booleans())
 TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(["{}", "null", "[" * 20_000, "1" * 5000]))
+EXTERNAL = st.one_of(TEXTS, st.sampled_from(['{"a": 0.5}', '{"a": NaN}', '{"a": 1e999}']))
 LISTS = st.one_of(
     st.builds(Unread, st.just("timed out")),
     st.builds(ListAbsent),
@@ -69,7 +91,9 @@ def logs(keys: list[str]) -> st.SearchStrategy[TrainLog]:
     return st.builds(
         TrainLog,
         st.sampled_from(keys),
+        loaded_iteration=st.one_of(st.none(), st.integers(0, 2500)),
         started_from_random=st.booleans(),
+        first=st.lists(POINTS, max_size=4).map(tuple),
         last=st.lists(POINTS, max_size=4).map(tuple),
         windows=st.lists(WINDOWS, max_size=4).map(tuple),
         saved=st.lists(st.integers(1, 2000), max_size=2).map(tuple),
@@ -94,7 +118,8 @@ def legs(keys: list[str]) -> st.SearchStrategy[LegSeen]:
 @st.composite
 def garbled_attempt(draw: st.DrawFn, seen: AttemptSeen, keys: list[str]) -> AttemptSeen:
     """One part of what was seen of an attempt is something else."""
-    part = draw(st.sampled_from(["unread", "recipe", "legs", "evaluations", "verdicts", "stop", "name", "nothing"]))
+    parts = ["unread", "recipe", "legs", "evaluations", "verdicts", "external", "stop", "name", "nothing"]
+    part = draw(st.sampled_from(parts))
     match part:
         case "unread":
             return replace(seen, unread="permission denied")
@@ -104,10 +129,12 @@ def garbled_attempt(draw: st.DrawFn, seen: AttemptSeen, keys: list[str]) -> Atte
             return replace(seen, legs=tuple(draw(st.lists(legs(keys), max_size=2))))
         case "evaluations":
             losses = st.dictionaries(st.sampled_from([*SAME, "other"]), NUMBERS)
-            made = st.builds(EvaluationSeen, st.integers(0, 1), st.sampled_from([0, 245, 977, 1954]), losses)
+            made = st.builds(EvaluationSeen, st.integers(0, 3), st.sampled_from([0, 245, 977, 1954]), losses)
             return replace(seen, evaluations=tuple(draw(st.lists(made, max_size=3))))
         case "verdicts":
             return replace(seen, verdicts=draw(st.dictionaries(st.sampled_from(["final", "other"]), TEXTS)))
+        case "external":
+            return replace(seen, external=draw(st.dictionaries(st.sampled_from(["mmlu", "other"]), EXTERNAL)))
         case "stop":
             return replace(seen, stop_requested=True)
         case "name":
@@ -119,8 +146,8 @@ def garbled_attempt(draw: st.DrawFn, seen: AttemptSeen, keys: list[str]) -> Atte
 @st.composite
 def looks(draw: st.DrawFn) -> tuple[Desired, Observed]:
     """A campaign somewhere on its way, with its evidence spoilt."""
-    world = World(EDITS["as applied"])
-    for forgets in draw(st.lists(st.booleans(), max_size=14)):
+    world = World(EDITS[draw(st.sampled_from(["as applied", "a trial"]))])
+    for forgets in draw(st.lists(st.booleans(), max_size=20)):
         if not world.plan().actions:
             break
         world.carry_out(FORGOT_D0 if forgets else SAME)

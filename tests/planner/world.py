@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.domain.loading import load
+from reconciler.domain.schedule import rate_at
 from reconciler.model.observed import (
     AttemptSeen,
     CheckpointSeen,
@@ -237,13 +238,22 @@ def iterations_of(action: Action) -> int:
     return int(launches[0]["environment"]["TRAIN_ITERS"])
 
 
+def rate(action: Action, iteration: int) -> float:
+    """The learning rate that the launcher logs there; the plateau's where nothing is trained."""
+    if action.trains is None:
+        return 2e-3
+    leg = action.trains.recipe.legs[action.trains.leg]
+    return rate_at(leg.curve, leg.position + max(0, iteration))
+
+
 def log_of(action: Action, iteration: int, loss: float, **changes: object) -> TrainLog:
-    """A healthy log that falls from `loss` + 1 to `loss`."""
+    """A healthy log that falls from `loss` + 1 to `loss`, at the rates that the recipe has."""
     fifth = max(1, iteration // 5)
     windows = tuple(
-        LogWindow(i * fifth + 1, (i + 1) * fifth, loss + 1 - i / 4, loss, loss + 2, 1e-3, fifth, 0) for i in range(5)
+        LogWindow(i * fifth + 1, (i + 1) * fifth, loss + 1 - i / 4, loss, loss + 2, rate(action, i * fifth), fifth, 0)
+        for i in range(5)
     )
-    points = tuple(LogPoint(iteration - 2 + i, loss, 1e-3) for i in range(3))
+    points = tuple(LogPoint(at, loss, rate(action, at)) for at in range(iteration - 2, iteration + 1))
     log = TrainLog(str(action.key), first=points, last=points, windows=windows, saved=(iteration,))
     return replace(log, **changes)  # type: ignore[arg-type]
 

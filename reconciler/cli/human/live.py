@@ -12,6 +12,7 @@ from rich.text import Text
 from reconciler.cli.drawing import sparkline
 from reconciler.cli.human import plan as plan_view
 from reconciler.cli.human.status import loss_curve, table
+from reconciler.cli.human.trial import judged
 from reconciler.loop import Pass
 from reconciler.model.status import StageStatus
 
@@ -109,6 +110,11 @@ def _events(done: Pass, told: dict[str, str]) -> list[Text]:
                 events.append(
                     Text.assemble(mark, " ", (status.stage, "bold"), f": {rung.strategy} {rung.outcome}: {message}")
                 )
+        for pilot in status.trial.pilots if status.trial is not None else ():
+            key = f"{status.stage}/{pilot.attempt}"
+            if pilot.outcome in ("failed", "passed") and told.get(key) != pilot.outcome:
+                told[key] = pilot.outcome
+                events.append(Text.assemble((status.stage, "bold"), ": ", judged(pilot)))
         word = f"{status.phase}/{status.reason}"
         if status.phase == "Held" and told.get(status.stage) != word:
             events.append(

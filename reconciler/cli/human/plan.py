@@ -10,6 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from reconciler.cli.drawing import sparkline, weight
+from reconciler.cli.human.findings import findings
+from reconciler.cli.human.outlook import outlook
+from reconciler.cli.human.trial import comparison
 from reconciler.cluster.batch import Outcome
 from reconciler.model.plan import Action, ActionKey, Change, LegForecast, Plan, StageForecast
 from reconciler.model.quantities import approximate_tokens, counted, format_tokens
@@ -38,8 +41,10 @@ def render(plan: Plan) -> RenderableType:
     parts: list[RenderableType] = [header(plan), Text()]
     for status in plan.stages:
         parts += [*_stage(status, forecasts.get(status.stage)), Text()]
+    parts += outlook(plan)
     parts += _changes(plan.changes)
     parts += _next(plan.actions)
+    parts += findings(plan.findings)
     parts += refusals(plan.refusals)
     parts.append(summary(plan))
     return Group(*parts)
@@ -83,6 +88,8 @@ def _stage(status: StageStatus, forecast: StageForecast | None) -> Iterator[Rend
         if rung.outcome in ("failed", "skipped"):
             line = Text.assemble(RUNG_MARK[rung.outcome], " ", rung.strategy, (f"  {rung.message}", "dim"))
             yield Padding(line, (0, 0, 0, 2), expand=False)
+    if status.trial is not None and status.phase is not Phase.DONE:
+        yield from (Padding(part, (0, 0, 0, 2), expand=False) for part in comparison(status.trial))
     if forecast is not None and status.phase is not Phase.DONE:
         yield Padding(_forecast(forecast), (0, 0, 0, 2), expand=False)
 
@@ -91,16 +98,16 @@ def _forecast(forecast: StageForecast) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()
-    grid.add_row("strategy", forecast.strategy)
+    if forecast.trial is not None:
+        pilots, tokens = forecast.trial.variants, format_tokens(forecast.trial.tokens)
+        grid.add_row("trial", f"{counted(len(pilots), 'pilot')}, {tokens} tokens together: {', '.join(pilots)}")
+        grid.add_row("then", f"one of them with the stage's budget, such as {forecast.strategy}")
+    else:
+        grid.add_row("strategy", forecast.strategy)
     for index, leg in enumerate(forecast.legs):
         prefix = f"leg {index} " if len(forecast.legs) > 1 else ""
         for name, value in _leg(leg):
             grid.add_row(prefix + name, value)
-    if forecast.node_hours is None:
-        grid.add_row("cost", "unknown until a job has measured the speed")
-    else:
-        jobs = f", about {counted(forecast.jobs, 'job')}" if forecast.jobs else ""
-        grid.add_row("cost", f"about {forecast.node_hours:.3g} node-hours{jobs}")
     return grid
 
 
@@ -111,7 +118,8 @@ def _leg(leg: LegForecast) -> Iterator[tuple[str, str]]:
     yield "weights", terms if shares == dict(leg.terms) else f"{terms}  =  {drawn}"
     epochs = ", ".join(f"{symbol} {count:.2g}" for symbol, count in leg.epochs.items())
     yield "tokens", f"{format_tokens(leg.tokens)} in {leg.iterations} iterations; epochs {epochs}"
-    yield "LR", f"{leg.lr}  {sparkline([rate for _, rate in leg.lr_curve], 24, floor=0)}"
+    drawn_rate = sparkline([rate for _, rate in leg.lr_curve], 24, floor=0)
+    yield "LR", f"{leg.lr}  {drawn_rate}" + (f"  {leg.boundary}" if leg.boundary else "")
 
 
 def _changes(changes: Sequence[Change]) -> Iterator[RenderableType]:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from reconciler.cli.drawing import bar
 from reconciler.cli.human.plan import PHASE_STYLE, RUNG_MARK, header, refusals
+from reconciler.cli.human.trial import comparison
 from reconciler.model.observed import Observed, TrainLog, Unread
 from reconciler.model.plan import Plan
 from reconciler.model.quantities import approximate_tokens, counted, format_duration
@@ -70,6 +71,8 @@ def render(plan: Plan, observed: Observed, width: int, *, conditions: bool) -> R
                     (f"{status.stage}: ", "bold"), (f"{status.reason}: ", PHASE_STYLE[status.phase]), status.message
                 )
             )
+        if status.trial is not None:
+            parts += [Text(), *comparison(status.trial), Text()]
     if observed.lock is not None:
         lock = observed.lock
         parts.append(
@@ -124,6 +127,8 @@ def _came_of(status: StageStatus) -> Iterator[RenderableType]:
     if status.phase is not Phase.DONE:
         why = Text(f"{status.reason}: {status.message}", PHASE_STYLE[status.phase])
         yield Padding(why, (0, 0, 0, 2), expand=False)
+    if status.trial is not None:
+        yield from (Padding(part, (0, 0, 0, 2), expand=False) for part in comparison(status.trial))
     if not status.rungs or not status.losses:
         return
     view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")

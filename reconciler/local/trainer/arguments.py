@@ -47,6 +47,9 @@ def _add_person_flags(parser: argparse.ArgumentParser) -> None:
     add("--min-lr", type=float, default=0.0)
     add("--lr_constant_plus_cooldown", action="store_true", help="let a constant schedule fall at its end, by 1 - sqrt")
     add("--lr_constant_plus_cooldown_frac", type=float, default=0.05, help="share of the decay length that falls")
+    add("--constant-lr", type=float, default=0.00011, help="where the first decay of an infinite style ends")
+    add("--lr-cooldown-fraction", type=float, default=0.65, help="share of the decay length that the first decay takes")
+    add("--lr-constant-fraction", type=float, default=0.001, help="share of the decay length after it that holds")
     add("--override-opt_param-scheduler", action="store_true", help="the command line's schedule wins on a resume")
     add("--make-vocab-size-divisible-by", type=int, default=128)
 
@@ -104,7 +107,7 @@ def _check_values(args: argparse.Namespace) -> None:
         raise BadSetting("hidden size must be a multiple of the heads, and the heads of the key-value heads.")
     if args.hidden_size // args.num_attention_heads % 2:
         raise BadSetting("rotary embeddings need an even number of channels a head.")
-    for name in ("lr", "min_lr", "adam_beta1", "adam_beta2", "adam_eps", "clip_grad", "weight_decay"):
+    for name in ("lr", "min_lr", "constant_lr", "adam_beta1", "adam_beta2", "adam_eps", "clip_grad", "weight_decay"):
         if not math.isfinite(getattr(args, name)) or getattr(args, name) < 0:
             raise BadSetting(f"--{name.replace('_', '-')} is {getattr(args, name)}: a number of 0 or more is expected.")
     for name in ("eval_interval", "save_interval", "log_interval"):

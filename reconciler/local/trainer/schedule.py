@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-STYLES: Final = ("constant", "linear", "cosine", "inverse-square-root")
+STYLES: Final = ("constant", "linear", "cosine", "inverse-square-root", "infinite-cosine", "infinite-inv-square-root")
+TIMESCALE: Final = 10.0
+"""Of the infinite inverse square root: the launcher has a flag for it and passes it to nothing."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Limits:
         lr_max: rate after warm-up. lr_min: floor of every decay.
         warmup_samples: rise from 0 to `lr_max`. decay_samples: end of the schedule, counted from num_steps 0.
         cooldown: whether `constant` falls at its end, by 1 − sqrt, over `cooldown_samples`.
+        constant_lr: where the first decay of an infinite style ends, after `first_decay_samples`; it holds there for
+            `constant_samples`, and falls by an exponential to the end.
         weight_decay: constant over the run.
     """
 
@@ -32,6 +36,9 @@ class Limits:
     style: str
     cooldown: bool = False
     cooldown_samples: float = 0.0
+    constant_lr: float = 0.00011
+    constant_samples: float = 0.0
+    first_decay_samples: float = 0.0
     weight_decay: float = 0.1
     weight_decay_samples: int = 1
 
@@ -56,13 +63,15 @@ class Schedule:
         self.lr_max, self.lr_min = float(limits.lr_max), limits.lr_min
         self.warmup, self.decay, self.style = limits.warmup_samples, limits.decay_samples, limits.style
         self.weight_decay, self.weight_decay_samples = limits.weight_decay, limits.weight_decay_samples
-        # Never stored in a checkpoint: these three are the command line's in every mode.
+        # Never stored in a checkpoint: these, and those of the infinite styles, are the command line's in every mode.
         self._end = limits.decay_samples
         self._cooldown, self._cooldown_samples = limits.cooldown, limits.cooldown_samples
         _must(self.lr_min >= 0.0, f"minimum learning rate {self.lr_min} is negative")
         _must(self.lr_max >= self.lr_min, f"learning rate {self.lr_max} is below the minimum {self.lr_min}")
         _must(self.decay > 0, "lr_decay_steps must be above 0")
         _must(self.warmup < self.decay, f"lr_warmup_steps {self.warmup} must be below lr_decay_steps {self.decay}")
+        constant = limits.constant_samples
+        _must(constant < self.decay, f"lr_constant_steps {constant} must be below lr_decay_steps {self.decay}")
         if self.override:
             _must(not self.use_checkpoint, "both override and use-checkpoint are set.")
 
@@ -77,9 +86,30 @@ class Schedule:
         if self.style == "inverse-square-root":
             rate = self.lr_max * math.sqrt(max(self.warmup, 1)) / math.sqrt(max(self.num_steps, 1))
             return max(self.lr_min, rate)
+        if self.style.startswith("infinite-"):
+            return max(self.lr_min, self._infinite(self.num_steps - self.warmup))
         ratio = float(self.num_steps - self.warmup) / float(self.decay - self.warmup)
         share = 1.0 - ratio if self.style == "linear" else 0.5 * (math.cos(math.pi * ratio) + 1.0)
         return self.lr_min + share * (self.lr_max - self.lr_min)
+
+    def _infinite(self, done: float) -> float:
+        """The launcher divides by the length of the first decay, and takes the logarithm of the minimum, unchecked."""
+        limits = self.limits
+        top, first = limits.constant_lr, limits.first_decay_samples
+        _must(top > self.lr_min, f"--constant-lr {top} must be above the minimum {self.lr_min}")
+        _must(top <= self.lr_max, f"--constant-lr {top} must not be above the learning rate {self.lr_max}")
+        if done <= first:
+            ratio = float(done) / float(first)
+            if self.style == "infinite-cosine":
+                return top + (self.lr_max - top) * 0.5 * (math.cos(math.pi * ratio) + 1.0)
+            fallen = (1 / math.sqrt(1 + TIMESCALE * ratio) - 1) / (1 / math.sqrt(1 + TIMESCALE) - 1)
+            return self.lr_max - (self.lr_max - top) * fallen
+        done -= first
+        if done <= limits.constant_samples:
+            return top
+        length = self._end - self.warmup - first - limits.constant_samples
+        steepness = -math.log(self.lr_min / top) / length
+        return top * math.exp(-steepness * (done - limits.constant_samples))
 
     def _cooling(self) -> float:
         done, total = self.num_steps - self.warmup, self._end - self.warmup
@@ -170,6 +200,9 @@ def limits(
     decay_iters: int | None = None,
     cooldown: bool = False,
     cooldown_fraction: float = 0.05,
+    constant_lr: float = 0.00011,
+    constant_fraction: float = 0.001,
+    first_decay_fraction: float = 0.65,
     weight_decay: float = 0.1,
 ) -> Limits:
     """Lengths in samples from the launcher's iterations and fractions; all fractions are of the decay length."""
@@ -182,6 +215,9 @@ def limits(
         style=style,
         cooldown=cooldown,
         cooldown_samples=cooldown_fraction * decay if cooldown else 0.0,
+        constant_lr=constant_lr,
+        constant_samples=constant_fraction * decay,
+        first_decay_samples=first_decay_fraction * decay,
         weight_decay=weight_decay,
         weight_decay_samples=train_iters * global_batch,
     )

@@ -1,0 +1,98 @@
+"""What a campaign will still cost, as one table: every stage and the total, each number with its range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from reconciler.model.plan import CampaignForecast, Plan, Span, StageForecast
+from reconciler.model.quantities import format_bytes, format_duration
+
+UNKNOWN = "unknown"
+
+
+def outlook(plan: Plan) -> Iterator[RenderableType]:
+    """The table, what it rests on, and how it stands to what may be spent; nothing for a campaign that is done."""
+    total = plan.outlook
+    done = {status.stage for status in plan.stages if status.phase == "Done"}
+    left = [forecast for forecast in plan.forecasts if forecast.stage not in done]
+    if total is None or not left:
+        return
+    yield Text("To come, if nothing fails", "bold")
+    yield Padding(_table(left, total), (0, 0, 0, 2), expand=False)
+    for name, told in _rests_on(left).items():
+        yield Text(f"  {name}: {told}", "dim")
+    if total.unknown:
+        which = ", ".join(total.unknown)
+        way_on = "the first job measures the speed; the cluster's throughput declares it before"
+        yield Text(f"  Unknown and not in the total: {which} ({way_on})", "dim")
+    yield Text(*_allowed(total))
+    yield Text()
+
+
+def _table(left: Sequence[StageForecast], total: CampaignForecast) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+    for name in ("stage", "iterations", "jobs", "node-hours", "time", "saves", "checkpoints"):
+        table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
+    for forecast in left:
+        table.add_row(
+            forecast.stage,
+            f"{forecast.iterations:,}",
+            _numbers(forecast.jobs),
+            _numbers(forecast.node_hours),
+            _hours(forecast.hours),
+            f"{forecast.saves:,}",
+            _bytes(forecast.storage_bytes),
+        )
+        if forecast.trial is not None:
+            pilots = f"  {len(forecast.trial.variants)} pilots of its trial"
+            table.add_row(pilots, "", _numbers(forecast.trial.jobs), _numbers(forecast.trial.node_hours), "", "", "")
+    known = any(forecast.node_hours is not None for forecast in left)
+    cost = (_numbers(total.node_hours), _hours(total.hours)) if known else (UNKNOWN, UNKNOWN)
+    table.add_row("total", "", "", *cost, "", _bytes(total.storage_bytes), style="bold")
+    return table
+
+
+def _rests_on(left: Sequence[StageForecast]) -> dict[str, str]:
+    """What is the same for all stages once, the rest by stage."""
+    told: dict[str, str] = {}
+    for name, word in (("speed", "speed"), ("waits", "queue waits"), ("checkpoints", "checkpoints")):
+        by_stage = {forecast.stage: forecast.rests_on[name] for forecast in left if name in forecast.rests_on}
+        if len(set(by_stage.values())) == 1:
+            told[word] = next(iter(by_stage.values()))
+        else:
+            told |= {f"{word} of {stage}": text for stage, text in by_stage.items()}
+    return told
+
+
+def _allowed(total: CampaignForecast) -> tuple[str, str]:
+    """How spending stands to the bound, and in which style that is said."""
+    spent = f"  {total.spent:.3g} of {total.bound:.6g} node-hours are spent"
+    if total.over:
+        return f"{spent}; even the least that is to come exceeds what is left", "bold red"
+    if total.may_be_over:
+        return f"{spent}; what is to come may exceed what is left", "yellow"
+    return spent, "dim"
+
+
+def _numbers(span: Span | None) -> str:
+    if span is None:
+        return UNKNOWN
+    low, high = (f"{value:.3g}" if value < 999.5 else f"{value:,.0f}" for value in (span.low, span.high))
+    return low if low == high else f"{low}–{high}"
+
+
+def _hours(span: Span | None) -> str:
+    if span is None:
+        return UNKNOWN
+    low, high = format_duration(span.low * 3600), format_duration(span.high * 3600)
+    return low if low == high else f"{low}–{high}"
+
+
+def _bytes(span: Span) -> str:
+    low, high = format_bytes(span.low), format_bytes(span.high)
+    return low if low == high else f"{low}–{high}"

@@ -1,0 +1,55 @@
+"""What came of walking a stage: its status, its actions, and what later stages build on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconciler.domain.resolve import StageOutcome
+from reconciler.model.manifests import StageManifest
+from reconciler.model.plan import Action
+from reconciler.model.recipe import Recipe
+from reconciler.model.status import Phase, Reason, RungStatus, StageStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """One stage's answer, and what later stages build on."""
+
+    status: StageStatus
+    actions: tuple[Action, ...] = ()
+    outcome: StageOutcome | None = None
+    """The recipe it was trained by if done, else the one a forecast assumes."""
+    pilots: tuple[Recipe, ...] = ()
+    """Of a trial that is not decided."""
+    refusal: str = ""
+
+
+def outcome_of(recipe: Recipe) -> StageOutcome:
+    """The stage as this recipe trains it."""
+    return StageOutcome(recipe.stage, recipe)
+
+
+def bare_status(
+    stage: StageManifest,
+    phase: Phase,
+    reason: Reason,
+    message: str,
+    *,
+    rungs: Sequence[RungStatus] = (),
+    attempt: str = "",
+    strategy: str = "",
+    tokens_done: int = 0,
+) -> StageStatus:
+    """A status that no attempt's evidence tells more of."""
+    return StageStatus(
+        stage.metadata.name,
+        phase,
+        reason,
+        message,
+        tokens_budget=stage.spec.tokens,
+        rungs=tuple(rungs),
+        attempt=attempt,
+        strategy=strategy,
+        tokens_done=tokens_done,
+    )
