@@ -295,7 +295,9 @@ def _immutable(
     return Walked(status, outcome=_outcome(was) if was and whole else None, refusal=_told(stage, refused))
 
 
-def _waiting(stage: StageManifest, wait: Wait) -> StageStatus:
+def _waiting(stage: StageManifest, wait: Wait | Hold) -> StageStatus:
+    if isinstance(wait, Hold):
+        return _status(stage, Phase.HELD, wait.reason, wait.message)
     return replace(_status(stage, Phase.WAITING, wait.reason, wait.message), job=wait.job)
 
 
@@ -335,7 +337,7 @@ def _outcome_word(step: Act | Wait | Hold | Judged, evidence: Evidence) -> str:
 
 def _phase_of(kind: ActionKind) -> Phase:
     match kind:
-        case ActionKind.CONVERT:
+        case ActionKind.CONVERT | ActionKind.RESTORE:
             return Phase.PREPARING
         case ActionKind.TRAIN | ActionKind.STOP:
             return Phase.TRAINING

@@ -31,6 +31,8 @@ def next_step(attempt: Attempt) -> Step:
     evidence = attempt.evidence
     if evidence.seen is not None and evidence.seen.unread:
         return Wait(Reason.WORKSPACE_UNREAD, f"{attempt.workshop.folder} could not be read: {evidence.seen.unread}")
+    if evidence.recipe_wanting():
+        return Act(attempt.workshop.restore())
     verdict = evidence.verdict()
     if verdict is not None:
         return Judged(verdict)
@@ -157,7 +159,7 @@ def _source_step(attempt: Attempt) -> Step | None:
         converted = len(evidence.ended(ActionKind.CONVERT, 0))
         if converted >= FRUITLESS_JOBS_MAX and not attempt.retry:
             return _fruitless(attempt, converted, "conversion")
-        return Act(workshop.convert(converted))
+        return Act(workshop.convert(evidence.following(ActionKind.CONVERT, 0)))
     if workshop.recipe.legs[0].load is Load.RANDOM or baseline_of(attempt) is not None:
         return None
     return _evaluation(attempt, *SOURCE_EVALUATION, source=True)
@@ -181,7 +183,8 @@ def _train_step(attempt: Attempt) -> Step | None:
         data_list = workshop.data_list(index)
         if isinstance(data_list, Trouble):
             return Hold(data_list.reason, data_list.message)
-        return Act(workshop.train(index, len(ended), data_list, newest=iteration, latest_agrees=agrees))
+        number = evidence.following(ActionKind.TRAIN, index)
+        return Act(workshop.train(index, number, data_list, newest=iteration, latest_agrees=agrees))
     return None
 
 
@@ -215,12 +218,14 @@ def _evaluate_step(attempt: Attempt) -> Step | None:
 
 def _evaluation(attempt: Attempt, leg: int, iteration: int, *, source: bool) -> Step:
     """The sets that have no loss yet; a job that was cut after some of them has still made progress."""
-    ended = attempt.evidence.ended(ActionKind.EVALUATE, leg, f"leg-{leg}-{iteration}")
+    series = (ActionKind.EVALUATE, leg, f"leg-{leg}-{iteration}")
+    ended = attempt.evidence.ended(*series)
     seen = attempt.evidence.evaluation(leg, iteration)
     done = set(seen.losses) if seen else set()
     if len(ended) - len(done) >= FRUITLESS_JOBS_MAX and not attempt.retry:
         return _fruitless(attempt, len(ended), "evaluation")
-    return Act(attempt.workshop.evaluate(leg, iteration, len(ended), done=done, source=source))
+    number = attempt.evidence.following(*series)
+    return Act(attempt.workshop.evaluate(leg, iteration, number, done=done, source=source))
 
 
 def _fruitless(attempt: Attempt, jobs: int, what: str) -> Hold:
