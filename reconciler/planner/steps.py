@@ -45,8 +45,8 @@ def next_step(attempt: Attempt) -> Step:
     unsettled = settle(attempt) or _broken_run(attempt)
     if unsettled is not None:
         return unsettled
-    step = _source_step(attempt) or _train_step(attempt) or _evaluate_step(attempt) or _judge_step(attempt)
-    return _unless_refused(attempt, step)
+    step = _source_step(attempt) or _train_step(attempt) or _evaluate_step(attempt) or _baseline_step(attempt)
+    return _unless_refused(attempt, step or _judge_step(attempt))
 
 
 def baseline_of(attempt: Attempt) -> Mapping[str, float] | None:
@@ -236,6 +236,17 @@ def _fruitless(attempt: Attempt, jobs: int, what: str) -> Hold:
         f"{counted(jobs, f'{what} job')} ended without a result; logs are in {workshop.folder}/jobs, the walltime is "
         f"{walltime}. {attempt.way_to_retry}",
     )
+
+
+def _baseline_step(attempt: Attempt) -> Step | None:
+    """The source's losses were lost while the stage trained: forgetting is not judged without them."""
+    judged = attempt.gates.forgetting is not None and attempt.old_sets
+    if not judged or attempt.workshop.recipe.legs[0].load is Load.RANDOM or baseline_of(attempt) is not None:
+        return None
+    if attempt.source_gone:
+        message = f"{attempt.source_gone}, and its losses, by which forgetting is judged, are not there either"
+        return Hold(Reason.SOURCE_UNUSABLE, message)
+    return _evaluation(attempt, *SOURCE_EVALUATION, source=True)
 
 
 def _judge_step(attempt: Attempt) -> Step:

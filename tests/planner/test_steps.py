@@ -933,3 +933,17 @@ def test_a_damaged_verdict_holds_instead_of_being_judged_over_and_over() -> None
     status = world.status("stage-1")
     assert (status.phase, status.reason) == (Phase.HELD, Reason.VERDICT_UNREADABLE)
     assert "move it away" in status.message
+
+
+def test_a_source_whose_losses_were_lost_meanwhile_is_evaluated_before_forgetting_is_judged() -> None:
+    """Without them the gate would be left out, and a model that forgot would pass: found by the simulator."""
+    world = after(1)
+    world.until(ActionKind.JUDGE)
+    (source,) = [key for key in world.attempts if key[0] == "stage-1"]
+    world.attempts[source] = replace(world.attempts[source], evaluations=())
+    action = world.the_action()
+    assert (action.key.kind, action.key.detail, action.reason) == (
+        ActionKind.EVALUATE,
+        "leg-0-0",
+        Reason.BASELINE_NEEDED,
+    )

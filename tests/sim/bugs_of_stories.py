@@ -147,9 +147,16 @@ STORY_BUGS = (
     Bug(
         "a stage is judged before it is evaluated",
         "reconciler.planner.steps:next_step",
-        "_train_step(attempt) or _evaluate_step(attempt) or _judge_step(attempt)",
-        "_train_step(attempt) or _judge_step(attempt)",
+        "_train_step(attempt) or _evaluate_step(attempt) or ",
+        "_train_step(attempt) or ",
         story="an evaluation has a part of its losses",
+    ),
+    Bug(
+        "a gate without what it compares with is left out",  # seed 10808
+        "reconciler.planner.steps:next_step",
+        " or _baseline_step(attempt)",
+        "",
+        story="the losses of the source are lost",
     ),
     Bug(
         "losses of another checkpoint are taken",

@@ -56,6 +56,11 @@ class Checkers:
         self.harmed: set[tuple[str, int]] = set()
         self.journal_cut_at = 0.0
         """When a person has deleted something of the journal last."""
+        self.flights: Counter[str] = Counter()
+        """Of each key: qsubs that were started, and that PBS has not taken a job from."""
+        self.unknowable: set[str] = set()
+        """Keys with such a qsub when a person deleted the journal: nothing tells of it any more. Then the guard in the
+        job stands alone."""
         self.scriptless: set[str] = set()
         """Jobs whose script a person has deleted: where their journal entry is gone too, nobody asks for them."""
         self.ladders_turned = 0
@@ -93,6 +98,7 @@ class Checkers:
     def begins(self, argv: Sequence[str], process: Process) -> None:
         """A qsub is started: under the lock, with its intent and its script on disk, not refused for good before."""
         key = dict(pair.split("=", 1) for pair in argv[3].split(","))["CPT_KEY"]
+        self.flights[key] += 1
         try:
             entry = self.world.disk.survives(f"{WORKSPACE}/.journal/{key.replace('/', '+')}.json", WORKSPACE)
         except OSError:
@@ -122,11 +128,13 @@ class Checkers:
 
     def queued(self, job: Job) -> None:
         """PBS takes a job: the only live one of its attempt, and the first with its key."""
+        self.flights[job.key] -= 1
         for other in self.live.get(job.attempt, ()):
-            if not self.denied(other, job.key):
+            if not self.denied(other, job.key) and job.key not in self.unknowable and not self.misled(other):
                 self.fail(f"two live jobs of one attempt: {other.id} ({other.key}) and {job.id} ({job.key})")
         before = self.keys.get(job.key)
-        if before is not None and not self.without_trace(before) and not self.denied(before, job.key):
+        known = before is not None and not self.without_trace(before) and not self.denied(before, job.key)
+        if before is not None and known and job.key not in self.unknowable:
             self.fail(f"{job.key} was submitted as {before.id} and again as {job.id}")
         self.live.setdefault(job.attempt, []).append(job)
         self.keys[job.key] = job
@@ -164,6 +172,13 @@ class Checkers:
         """Whether PBS has said that there is no job of ours, and no file told that this one was, when the qsub of this
         key was started: nobody could know better. Then the guard in the job stands alone."""
         return self.world.pbs.blank_at > job.queued_at and job.id in self.traceless.get(key, ())
+
+    def misled(self, job: Job) -> bool:
+        """Whether a person gave --retry for a job on its way through a routing queue, whose age a clock that was hours
+        off had told wrong."""
+        return (
+            self.world.clocks_jumped and self.retried[job.key.split("/")[1]] > 0 and self.world.now < job.unlisted_until
+        )
 
     def opens_log(self, job: Job) -> None:
         """Its log begins anew: what another job under its key had said is gone."""
@@ -237,6 +252,7 @@ class Checkers:
         self.verdicts.clear()
         if path.startswith(f"{WORKSPACE}/.journal"):
             self.journal_cut_at, self.untold_s = self.world.now, self.spent_s
+            self.unknowable |= {key for key, started in self.flights.items() if started > 0}
             self.told_refused.clear()
             self.jobs_of.clear()
         for key in [key for key in self.ran if path == f"{WORKSPACE}/{'/'.join(key.split('/')[:3])}"]:

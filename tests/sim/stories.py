@@ -368,6 +368,17 @@ def a_conversion_is_damaged() -> None:
         ends(told)
 
 
+def the_losses_of_the_source_are_lost() -> None:
+    """Somebody deletes them while the next stage trains: it is not therefore taken to have forgotten nothing."""
+    with story(forgets=True) as told:
+        told.until(lambda: any(job.kind == "train" for job in told.jobs("/stage-2/")))
+        folder = f"/w/{told.jobs('/stage-1/')[0].attempt}/evaluations"
+        for name in told.world.disk.names(folder):
+            told.world.disk.rename(f"{folder}/{name}", f"/r/lost-{name}")
+        told.until(lambda: told.rung("stage-2"))
+        expect(told.rung("stage-2") == "replay-5", f"{told.rung('stage-2')} passed and forgets")
+
+
 def an_evaluation_has_a_part_of_its_losses() -> None:
     """The job dies at the one validation set that tells of forgetting: nothing is judged before it has a loss."""
     with story(forgets=True) as told:
@@ -669,6 +680,7 @@ STORIES: dict[str, Callable[[], None]] = {
         each_first_save_that_is_cut_off,
         checkpoints_are_lost_and_set_aside,
         a_conversion_is_damaged,
+        the_losses_of_the_source_are_lost,
         an_evaluation_has_a_part_of_its_losses,
         a_validation_set_is_exchanged,
         a_verdict_is_judged_by_two,

@@ -32,7 +32,7 @@ class World:
     def __init__(self, chance: Chance, campaign: str = "plain") -> None:
         self.chance, self.campaign = chance, campaign
         self.declared = self.declared_at("a")
-        self.now = BEGINS_S
+        self.now, self.clocks_jumped = BEGINS_S, False
         self.trace: list[str] = []
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.sequence = 0
@@ -172,6 +172,7 @@ class World:
         if happens("site: clock jumps by hours or days"):
             node = dice.choice(self.logins)
             node.skew_s = dice.choice((-1.0, 1.0)) * dice.choice((1000.0, 3700.0, 90_000.0, 400_000.0))
+            self.clocks_jumped = True
             self.say(f"the clock of {node.name} is off by {node.skew_s:.0f} s")
         for fault, what in (("deletes a part of the workspace", hands.delete), ("edits a data list", hands.edit_list),
                             ("leaves a file of another version", hands.leave)):  # fmt: skip
