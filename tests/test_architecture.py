@@ -27,7 +27,6 @@ DOCUMENTED = ("model", "domain", "planner", "launcher", "cluster")
 LONG_FUNCTIONS: set[str] = set()
 """`reconciler/module.py:function` that is allowed to be longer, until it is split."""
 LONG_MODULES = {
-    "reconciler/cluster/agent.py",  # sent over standard input, where nothing of ours is installed
     "reconciler/convert/universal.py",  # one file that runs on a cluster where nothing of ours is installed
 }
 SENT_AS_TEXT = {f"reconciler/cluster/{name}" for name in (*AGENT_FILES, *DOCTOR_FILES)}

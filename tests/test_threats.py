@@ -24,7 +24,7 @@ import pytest
 
 from reconciler.cli.machine import NotAPlan, saved_plan
 from reconciler.cli.plan import _save as save_plan
-from reconciler.cluster import agent
+from reconciler.cluster import agent_lock
 from reconciler.cluster.agent_qstat import job_record
 from reconciler.cluster.doctor_agent_data import BadPair, Data
 from reconciler.cluster.pace import SharedPace, file_for
@@ -378,14 +378,14 @@ def test_one_odd_file_does_not_blind_the_look(world: World, file: str, number: s
         return  # a whole record: whoever can write there can say that a job has ended, and a live one is listed anyway
     path, field = {
         "lock": (world.workspace / ".lock", "begun"),
-        "entry": (world.workspace / f".journal/{name}.json", "begun"),
+        "entry": (world.workspace / f".journal/{name}.json", "begun|ended"),
         "ended": (world.workspace / f".journal/{name}.ended", "substate"),
         "numbers": (log.with_name(log.name + ".numbers.json"), "loaded"),
     }[file]
     lock = {name: "x" for name in ("nonce", "holder", "host", "boot", "pids", "start")} | {"pid": 10**30, "begun": 0}
     ended = job_record(job_id, {}) | {"state": "F", "key": key, "unread": "", "substate": 92}
     text = path.read_text() if path.exists() else json.dumps({"lock": lock, "ended": ended}[file])
-    path.write_text(re.sub(rf'"{field}": [^,}}]+', f'"{field}": {number}', text))
+    path.write_text(re.sub(rf'"({field})": [^,}}]+', rf'"\1": {number}', text))
     seen = world.observe()
     parts = (seen.jobs, seen.receipts, seen.attempts)
     assert not [part for part in parts if isinstance(part, Unread)]
@@ -393,9 +393,9 @@ def test_one_odd_file_does_not_blind_the_look(world: World, file: str, number: s
 
 
 def test_a_lock_with_an_impossible_process_is_held_not_a_crash(world: World) -> None:
-    here = agent.identity()
-    assert not agent.is_stale(dict(here, pid=10**30, start="1"))
-    assert not agent.is_stale(dict(here, pid=0, start="1"))
+    here = agent_lock.identity()
+    assert not agent_lock.is_stale(dict(here, pid=10**30, start="1"))
+    assert not agent_lock.is_stale(dict(here, pid=0, start="1"))
 
 
 # --- private, or the team's

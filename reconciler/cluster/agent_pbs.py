@@ -1,7 +1,5 @@
 """The agent's dealings with PBS: which jobs there are, as far as they are ours, and qsub.
 
-Sent between `agent_qstat.py` and `agent.py` and run in one namespace with them: Python 3.6, standard library only.
-
 Only own jobs are asked for: an unfiltered `qstat -f` is megabytes on a big site, and gets people banned. One look is
 one `qselect` (ids of this user's jobs), then `qstat` with those ids and the journal's. What comes back is held against
 what was asked, id by id:
@@ -11,7 +9,6 @@ what was asked, id by id:
 - anything else is *unread*. Such a job stays in the table and says so; it counts as alive.
 """
 
-import contextlib
 import hashlib
 import os
 import pwd
@@ -27,6 +24,7 @@ if MYPY:
     Json = Dict[str, Any]
 
 if __name__ != "__main__":  # sent to a cluster, all are one program
+    from reconciler.cluster.agent_disk import fresh_file, sync_folder
     from reconciler.cluster.agent_qstat import ANY_ID, id_parts, job_record, jobs_in_json, jobs_in_text, same_job
 
 JOB_ID = re.compile(r"\d+(\[\d*\])?\.[\w.-]+")
@@ -60,16 +58,18 @@ class Pbs:
         self.deadline = 0.0
         self.history = True
 
-    def table(self, ids: "Iterable[str]" = (), past: "Iterable[str]" = ()) -> "List[Json]":
+    def table(self, ids: "Iterable[str]" = (), past: "Iterable[str]" = (), own: "Iterable[str]" = ()) -> "List[Json]":
         """The jobs of these ids, and the live jobs of this user. With `past`, ended ones too, and those of the users
         it names. Records carry an id as it is spelled in `ids`; an id that is not among them is unknown to PBS.
 
-        Unreadable if that cannot be told: no server, no time left, too many jobs.
+        Unreadable if that cannot be told: no server, no time left, too many jobs, or, with `past`, a list without a job
+        of `own` (those of `ids` that such a list must have) that the server knows all the same.
         """
         self.deadline = time.monotonic() + self.timeout_s
         self.history = True
         asked = Asked(ids)
-        for job_id in self.select(past):
+        listed = Asked(self.select(past))
+        for job_id in listed.ids:
             asked.add(job_id)
         if len(asked.ids) > IDS_MAX:
             raise Unreadable("qselect lists {} jobs, more than {}".format(len(asked.ids), IDS_MAX))
@@ -83,6 +83,11 @@ class Pbs:
             self.ask(asked, asked.left(ids), TEXT_FORM)
         for job_id in asked.left(asked.ids)[:ONE_BY_ONE_MAX]:
             self.ask(asked, [job_id], JSON_FORM)
+        for job_id in own if past else ():
+            state = asked.found[job_id]["state"] if job_id in asked.found else ""
+            if state not in ("", "M") and (state != "F" or self.history) and listed.spelling(job_id) is None:
+                # A server that recovers can list nothing, with status 0. What else it leaves out cannot be told.
+                raise Unreadable("qselect does not list job {}, which qstat has: its list is not whole".format(job_id))
         return asked.records()
 
     def select(self, past: "Iterable[str]") -> "List[str]":
@@ -146,6 +151,7 @@ class Pbs:
         """qsub's status, None if it has not answered in time (it is left to finish). Its output goes to files, so
         that it outlives this process; so does its hold on `flight`, which says that it is still running."""
         with os.fdopen(fresh_file(out), "wb") as output, os.fdopen(fresh_file(err), "wb") as errors:
+            sync_folder(os.path.dirname(out))  # without its file a qsub counts as never started
             child = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -160,14 +166,6 @@ class Pbs:
             return child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
-
-
-def fresh_file(path: str) -> int:
-    """A new file, open for writing; what had the name is gone. Never written into: it could be a link to somebody's
-    file, or a pipe that nobody reads. Who else may read or write it is for the umask, and so for the team, to say."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
 
 def user_name() -> str:

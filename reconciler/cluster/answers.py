@@ -110,7 +110,7 @@ def _outcome(fields: Fields) -> Outcome:
 def _receipt(fields: Fields) -> Receipt:
     found = Receipt(
         key=fields.text("key"),
-        begun_s=fields.number("begun"),
+        written_s=fields.number("written"),
         done=fields.flag("done"),
         job_id=fields.optional(fields.line, "job_id"),
         failed=fields.optional(fields.line, "failed"),

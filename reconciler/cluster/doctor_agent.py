@@ -21,22 +21,11 @@ MYPY = False
 if MYPY:
     from typing import Any
 
-    from reconciler.cluster.agent import (
-        Disk,
-        Lock,
-        Pbs,
-        Refused,
-        disk_trouble,
-        framed,
-        lock_file,
-        lock_seen,
-        merged,
-        part,
-        read_request,
-        read_whole,
-        write_whole,
-    )
-    from reconciler.cluster.agent_pbs import user_name
+    from reconciler.cluster.agent import framed, part, read_request
+    from reconciler.cluster.agent_disk import Disk, Refused, disk_trouble, lock_file, read_whole, write_whole
+    from reconciler.cluster.agent_lock import Lock, lock_seen
+    from reconciler.cluster.agent_pbs import Pbs, user_name
+    from reconciler.cluster.agent_qstat import merged
     from reconciler.cluster.doctor_agent_data import TEXT_MAX, Data, list_facts
 
     Json = dict[str, Any]

@@ -15,7 +15,8 @@ MYPY = False
 if MYPY:
     from typing import Any, Dict
 
-    from reconciler.cluster.agent import LIST_BYTES_MAX, Refused, disk_trouble, read_whole
+    from reconciler.cluster.agent import LIST_BYTES_MAX
+    from reconciler.cluster.agent_disk import Refused, disk_trouble, read_whole
 
     Json = Dict[str, Any]
 

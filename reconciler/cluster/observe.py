@@ -32,7 +32,19 @@ class ObserveRequest:
     timeout_s: float = 120.0
 
 
-AGENT_FILES: Final = ("agent_qstat.py", "agent_pbs.py", "agent.py")
+AGENT_FILES: Final = (
+    "agent_qstat.py",
+    "agent_disk.py",
+    "agent_pbs.py",
+    "agent_journal.py",
+    "agent_lock.py",
+    "agent_flights.py",
+    "agent_numbers.py",
+    "agent_logs.py",
+    "agent_attempts.py",
+    "agent_work.py",
+    "agent.py",
+)
 """In this order they are one program; the last one runs it."""
 
 

@@ -75,7 +75,8 @@ class Receipt:
     """The agent's journal entry for one action key."""
 
     key: str
-    begun_s: float
+    written_s: float
+    """When its result was, or, if it has none, its intent: a qsub may take long to answer."""
     done: bool
     """False: the intent was written, the result was not. The agent heals this before anything is submitted again."""
     job_id: str | None = None
@@ -155,7 +156,7 @@ class LegSeen:
     checkpoints: tuple[CheckpointSeen, ...] = ()
     """In order of iteration."""
     latest: int | None = None
-    """The iteration in `latest`, which the launcher writes before all shards are down."""
+    """The iteration in `latest`, which the launcher writes before all shards are down; 0 if that file names none."""
     tracker: int | None = None
     """The iteration in `latest_checkpointed_iteration.txt`, written last."""
     logs: tuple[TrainLog, ...] = ()

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from reconciler.model.problems import Problem
 from reconciler.model.recipe import Recipe
@@ -24,8 +25,11 @@ class ActionKind(StrEnum):
     """Write a verdict with every number it used."""
     STOP = "stop"
     """Ask a live job to save and exit (kill-switch file)."""
+    RESTORE = "restore"
+    """Write a recipe again that was taken away."""
 
 
+KINDS = frozenset(ActionKind)
 KEY_PATTERN = re.compile(
     r"(?P<campaign>[a-z0-9.-]+)/(?P<stage>[a-z0-9.-]+)/(?P<attempt>[0-9a-f]{12})"
     r"/l(?P<leg>[0-9]{1,9})/n(?P<ended>[0-9]{1,9})/(?P<kind>[a-z]+)(/(?P<detail>[A-Za-z0-9.-]+))?"
@@ -53,13 +57,17 @@ class ActionKey:
         tail = f"/{self.detail}" if self.detail else ""
         return f"{self.campaign}/{self.stage}/{self.attempt}/l{self.leg}/n{self.ended}/{self.kind}{tail}"
 
-    @classmethod
-    def parse(cls, text: str) -> ActionKey | None:
-        """Read a key back from a job's variables or the journal; None if it is not one of ours."""
+    @staticmethod
+    @lru_cache(maxsize=4096)
+    def parse(text: str) -> ActionKey | None:
+        """Read a key back from a job's variables or the journal; None if it is not one of ours.
+
+        Answers are kept: one look asks for each key once for every attempt that it could be of.
+        """
         found = KEY_PATTERN.fullmatch(text)
-        if found is None or found["kind"] not in set(ActionKind):
+        if found is None or found["kind"] not in KINDS:
             return None
-        return cls(
+        return ActionKey(
             found["campaign"],
             found["stage"],
             found["attempt"],

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     GATE_FAILED = "GateFailed"
     NEXT_RUNG = "NextRung"
     DIVERGED = "Diverged"
+    RECIPE_MISSING = "RecipeMissing"
     ALL_EVIDENCE = "AllEvidence"
     # waits: until the next look
     SOURCE_NOT_DONE = "SourceNotDone"

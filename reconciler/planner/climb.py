@@ -284,7 +284,9 @@ def _refused(
     return drift.refusal(stage, was, [recipe for recipe in recipes if not recipe.pilot] or recipes, tokens)
 
 
-def _waiting(stage: StageManifest, wait: Wait) -> StageStatus:
+def _waiting(stage: StageManifest, wait: Wait | Hold) -> StageStatus:
+    if isinstance(wait, Hold):
+        return bare_status(stage, Phase.HELD, wait.reason, wait.message)
     return replace(bare_status(stage, Phase.WAITING, wait.reason, wait.message), job=wait.job)
 
 
@@ -301,7 +303,7 @@ def _outcome_word(step: Act | Wait | Hold | Judged, evidence: Evidence) -> str:
 
 def _phase_of(kind: ActionKind) -> Phase:
     match kind:
-        case ActionKind.CONVERT:
+        case ActionKind.CONVERT | ActionKind.RESTORE:
             return Phase.PREPARING
         case ActionKind.TRAIN | ActionKind.STOP:
             return Phase.TRAINING

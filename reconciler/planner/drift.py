@@ -55,7 +55,8 @@ def since_applied(desired: Desired, observed: Observed) -> tuple[Change, ...]:
                 Change(stage, "", "absent" if old is None else "present", "removed" if old else "new", False)
             )
             continue
-        changes += _within(stage, old, new)
+        if old != new:
+            changes += _within(stage, old, new)
     return tuple(changes)
 
 

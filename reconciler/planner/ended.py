@@ -50,7 +50,7 @@ def _wanting(attempt: Attempt, key: ActionKey) -> bool:
             found = evidence.seen.evaluations if evidence.seen else ()
             losses = next((e.losses for e in found if f"leg-{e.leg}-{e.iteration}" == key.detail), {})
             return not set(attempt.validation_sets) <= set(losses)
-        case ActionKind.JUDGE | ActionKind.STOP:
+        case ActionKind.JUDGE | ActionKind.STOP | ActionKind.RESTORE:
             return False
 
 
@@ -62,7 +62,7 @@ def _vanished(attempt: Attempt) -> Wait | Hold | None:
         if evidence.job(receipt.job_id) is not None or evidence.left_trace(key) or not _wanting(attempt, key):
             continue
         job_id = receipt.job_id or ""
-        age_s = max(0.0, attempt.now_s - receipt.begun_s)
+        age_s = abs(attempt.now_s - receipt.written_s)  # in the future if a clock was set since
         if age_s < ROUTING_GRACE_S:
             return Wait(Reason.JOB_NOT_LISTED, f"PBS took {key.kind} job {job_id} and does not list it yet", job_id)
         if attempt.retry:

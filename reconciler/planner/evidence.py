@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.model.observed import AttemptSeen, EvaluationSeen, Job, LegSeen, Receipt, TrainLog
 from reconciler.model.plan import ActionKey, ActionKind
+from reconciler.model.recipe import read_recipe
 from reconciler.model.verdict import Level, Verdict, read_verdict
 
 FINAL_VERDICT = "final"
@@ -36,6 +37,12 @@ class Evidence:
             and receipt.job_id not in alive
         ]
         return tuple(sorted(same, key=lambda pair: pair[0].ended))
+
+    def following(self, kind: ActionKind, leg: int, detail: str = "") -> int:
+        """The number of the job after those that have ended: not how many there are, since an entry of the journal may
+        have been taken away, and a key that is done is not done again."""
+        ended = self.ended(kind, leg, detail)
+        return ended[-1][0].ended + 1 if ended else 0
 
     def last_ended(self) -> tuple[tuple[ActionKey, Receipt], ...]:
         """Of each kind of job, leg and detail the one that ended last; what ended before it has been dealt with."""
@@ -102,6 +109,13 @@ class Evidence:
     def verdict_damaged(self) -> bool:
         """Whether there is a final verdict that cannot be read back."""
         return self.verdict() is None and self.seen is not None and FINAL_VERDICT in self.seen.verdicts
+
+    def recipe_wanting(self) -> bool:
+        """Whether there are checkpoints of which nothing tells if they are complete: the recipe has their ranks."""
+        seen = self.seen
+        if seen is None or read_recipe(seen.recipe or "") is not None:
+            return False
+        return any(not checkpoint.complete for leg in seen.legs for checkpoint in leg.checkpoints)
 
     def trained_iterations(self) -> int:
         """Iterations that complete checkpoints hold, over all legs: what a discard would cost."""

@@ -191,6 +191,15 @@ class Workshop:
             files=(FileWrite(f"{self.folder}/stop", why + "\n"),),
         )
 
+    def restore(self) -> Action:
+        """The recipe, where somebody has taken it away. What lies there with other content stays, and is told."""
+        return Action(
+            key=self.key(ActionKind.RESTORE, 0, 0),
+            reason=Reason.RECIPE_MISSING,
+            summary="write recipe.json again: without it nothing tells which checkpoints are complete",
+            files=(FileWrite(f"{self.folder}/recipe.json", self.recipe.to_file()),),
+        )
+
     def _absolute(self, path: str) -> str:
         return self.desired.site.in_workspace(f"{self.folder}/{path}")
 

@@ -88,7 +88,7 @@ def bad_load(attempt: Attempt, key: ActionKey, receipt: Receipt, log: TrainLog) 
 def _let_go_on(attempt: Attempt, receipt: Receipt) -> bool:
     """Whether a job of the attempt followed, which only a person's retry allows."""
     return any(
-        other.job_id is not None and other.begun_s > receipt.begun_s
+        other.job_id is not None and other.written_s > receipt.written_s
         for key, other in attempt.evidence.receipts
         if key.kind in (ActionKind.TRAIN, ActionKind.EVALUATE)
     )

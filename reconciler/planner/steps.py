@@ -30,6 +30,8 @@ def next_step(attempt: Attempt) -> Step:
     evidence = attempt.evidence
     if evidence.seen is not None and evidence.seen.unread:
         return Wait(Reason.WORKSPACE_UNREAD, f"{attempt.workshop.folder} could not be read: {evidence.seen.unread}")
+    if evidence.recipe_wanting():
+        return Act(attempt.workshop.restore())
     verdict = evidence.verdict()
     if verdict is not None:
         return Judged(verdict)
@@ -47,6 +49,7 @@ def next_step(attempt: Attempt) -> Step:
         or _on_the_way_step(attempt)
         or _train_step(attempt)
         or _evaluate_step(attempt)
+        or _baseline_step(attempt)
         or _judge_step(attempt)
     )
     return _unless_refused(attempt, step)
@@ -150,7 +153,7 @@ def _source_step(attempt: Attempt) -> Step | None:
         converted = len(evidence.ended(ActionKind.CONVERT, 0))
         if converted >= FRUITLESS_JOBS_MAX and not attempt.retry:
             return _fruitless(attempt, converted, "conversion")
-        return Act(workshop.convert(converted))
+        return Act(workshop.convert(evidence.following(ActionKind.CONVERT, 0)))
     if workshop.recipe.legs[0].load is Load.RANDOM:
         return None
     if baseline_of(attempt) is None:
@@ -214,7 +217,8 @@ def _train_step(attempt: Attempt) -> Step | None:
         data_list = workshop.data_list(index)
         if isinstance(data_list, Trouble):
             return Hold(data_list.reason, data_list.message)
-        return Act(workshop.train(index, len(ended), data_list, newest=iteration, latest_agrees=agrees))
+        number = evidence.following(ActionKind.TRAIN, index)
+        return Act(workshop.train(index, number, data_list, newest=iteration, latest_agrees=agrees))
     return None
 
 
@@ -248,12 +252,14 @@ def _evaluate_step(attempt: Attempt) -> Step | None:
 
 def _evaluation(attempt: Attempt, leg: int, iteration: int, point: Point) -> Step:
     """The sets that have no loss yet; a job that was cut after some of them has still made progress."""
-    ended = attempt.evidence.ended(ActionKind.EVALUATE, leg, f"leg-{leg}-{iteration}")
+    series = (ActionKind.EVALUATE, leg, f"leg-{leg}-{iteration}")
+    ended = attempt.evidence.ended(*series)
     seen = attempt.evidence.evaluation(leg, iteration)
     done = set(seen.losses) if seen else set()
     if len(ended) - len(done) >= FRUITLESS_JOBS_MAX and not attempt.retry:
         return _fruitless(attempt, len(ended), "evaluation")
-    return Act(attempt.workshop.evaluate(leg, iteration, len(ended), done=done, point=point))
+    number = attempt.evidence.following(*series)
+    return Act(attempt.workshop.evaluate(leg, iteration, number, done=done, point=point))
 
 
 def _fruitless(attempt: Attempt, jobs: int, what: str) -> Hold:
@@ -264,6 +270,17 @@ def _fruitless(attempt: Attempt, jobs: int, what: str) -> Hold:
         f"{counted(jobs, f'{what} job')} ended without a result; logs are in {workshop.folder}/jobs, the walltime is "
         f"{walltime}. {attempt.way_to_retry}",
     )
+
+
+def _baseline_step(attempt: Attempt) -> Step | None:
+    """The source's losses were lost while the stage trained: forgetting is not judged without them."""
+    judged = attempt.gates.forgetting is not None and attempt.old_sets
+    if not judged or attempt.workshop.recipe.legs[0].load is Load.RANDOM or baseline_of(attempt) is not None:
+        return None
+    if attempt.source_gone:
+        message = f"{attempt.source_gone}, and its losses, by which forgetting is judged, are not there either"
+        return Hold(Reason.SOURCE_UNUSABLE, message)
+    return _evaluation(attempt, *SOURCE_EVALUATION, Point.SOURCE)
 
 
 def _judge_step(attempt: Attempt) -> Step:

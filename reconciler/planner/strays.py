@@ -9,11 +9,11 @@ from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from reconciler.model.observed import AttemptSeen, Job, Receipt
+from reconciler.model.observed import AttemptSeen, Job, JobState, Receipt, Stuck
 from reconciler.model.plan import ActionKey
 from reconciler.model.recipe import Recipe, read_recipe
 from reconciler.model.status import Reason
-from reconciler.planner.attempt import Wait
+from reconciler.planner.attempt import Hold, Wait
 from reconciler.planner.desired import Desired
 from reconciler.planner.evidence import Evidence
 
@@ -50,7 +50,7 @@ def unsettled(
     campaign: str,
     stage: str,
     known: AbstractSet[str],
-) -> Wait | None:
+) -> Wait | Hold | None:
     """Why it cannot be told yet whether such an attempt has trained something: unread, or its job is live."""
     for seen in attempts:
         if seen.stage == stage and seen.attempt not in known and seen.unread:
@@ -64,7 +64,11 @@ def unsettled(
             message = (
                 f"job {job.job_id} of attempt {key.attempt}, which its manifest no longer describes, is {job.state}"
             )
-            return Wait(Reason.JOB_LIVE, f"{message}; let it end, or end it with qdel", job.job_id)
+            if job.stuck is Stuck.FAILED_STARTS:
+                given_up = f"PBS has given up starting it: {job.comment}. Delete it: qdel {job.job_id}"
+                return Hold(Reason.JOB_CANNOT_START, f"{message}; {given_up}")
+            reason = Reason.JOB_HELD_BY_PBS if job.state is JobState.HELD else Reason.JOB_LIVE
+            return Wait(reason, f"{message}; let it end, or end it with qdel", job.job_id)
     return None
 
 

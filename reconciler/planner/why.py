@@ -191,7 +191,7 @@ def _legs(recipe: Recipe) -> Iterator[str]:
 def _jobs(evidence: Evidence) -> Iterator[JobWhy]:
     submitted = [(key, receipt) for key, receipt in evidence.receipts if receipt.job_id or receipt.failed]
     kinds = list(ActionKind)
-    for key, receipt in sorted(submitted, key=lambda pair: (pair[1].begun_s, kinds.index(pair[0].kind), pair[0])):
+    for key, receipt in sorted(submitted, key=lambda pair: (pair[1].written_s, kinds.index(pair[0].kind), pair[0])):
         yield JobWhy(
             what=_what(key),
             job=receipt.job_id or "",

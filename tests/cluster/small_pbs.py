@@ -7,7 +7,7 @@
 FOLDER/control.json may say: qsub_before_s, qsub_after_s (sleep before and after the job is queued), qsub_status,
 qsub_errors, qsub_output; qselect_status, qselect_output, qselect_errors; qstat_s, qstat_status, qstat_errors,
 qstat_output (instead of JSON), qstat_text (instead of the plain form), qstat_runs (a shell command, after it has
-looked and before it answers); history (false: ended jobs are forgotten at once).
+looked and before it answers); history (false: ended jobs are forgotten at once); hides (true: no job is listed).
 """
 
 import json
@@ -57,7 +57,7 @@ def qsub(folder: str, control: "dict[str, object]", arguments: "list[str]") -> i
 
 def listed(folder: str, control: "dict[str, object]", history: bool) -> "dict[str, dict[str, object]]":
     jobs = {}
-    for name in sorted(os.listdir(folder)):
+    for name in sorted(os.listdir(folder)) if not control.get("hides") else ():
         if name.endswith(".job"):
             with open(os.path.join(folder, name)) as file:
                 jobs[name[: -len(".job")] + ".small"] = json.load(file)

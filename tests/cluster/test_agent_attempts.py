@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from reconciler.cluster.agent_attempts import STEP, Attempts
+from reconciler.cluster.agent_disk import Disk
 from reconciler.model.observed import AttemptSeen, ListAbsent, ListSeen, TrainLog, Unread
 from tests.cluster.test_agent_logs import line
 from tests.cluster.world import ATTEMPT, CAMPAIGN, STAGE, World
@@ -129,6 +133,18 @@ def test_an_older_whole_folder_counts_when_the_newest_is_not(world: World, attem
     assert newest is not None
     assert newest.iteration == 60
     assert (seen(world).legs[0].latest, seen(world).legs[0].tracker) == (120, 60)
+
+
+@pytest.mark.parametrize(("text", "told"), [(None, None), ("global_step60", 60), ("global", 0), ("", 0)])
+def test_a_pointer_that_names_no_save_is_not_an_absent_one(
+    world: World, attempt: Path, text: str | None, told: int | None
+) -> None:
+    """A crash of the file server may cut it; a job that loads by it would end of it."""
+    save(attempt / "leg-0", 60)
+    (attempt / "leg-0/latest").unlink()
+    if text is not None:
+        (attempt / "leg-0/latest").write_text(text)
+    assert seen(world).legs[0].latest == told
 
 
 def test_with_an_empty_tracker_the_folder_before_the_newest_counts(world: World, attempt: Path) -> None:
@@ -316,3 +332,20 @@ def test_data_lists_are_read_wherever_they_lie(world: World) -> None:
     assert isinstance(found["list.txt/x"], ListAbsent)
     for name in ("latin.txt", "big.txt", "fifo", ".", "nul\0", "relative.txt"):
         assert isinstance(found[name], Unread), name
+
+
+@pytest.mark.parametrize("trouble", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_folder_that_cannot_be_looked_at_is_not_taken_as_absent(
+    trouble: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """os.path.isdir says no to every error: a checkpoint on a stale mount would be trained over."""
+    attempts = Attempts(Disk(str(tmp_path)), CAMPAIGN, windows=8)
+    (tmp_path / "global_step60").mkdir()
+    assert attempts.folders(str(tmp_path), STEP) == ["global_step60"]
+
+    def fails(path: object, **_: object) -> os.stat_result:
+        raise OSError(trouble, os.strerror(trouble), str(path))
+
+    monkeypatch.setattr(os, "stat", fails)
+    with pytest.raises(OSError, match=re.escape(os.strerror(trouble))):
+        attempts.folders(str(tmp_path), STEP)

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.cluster.agent import Numbers, Refused, TrainLogFile
+from reconciler.cluster.agent_disk import Refused
+from reconciler.cluster.agent_logs import TrainLogFile
+from reconciler.cluster.agent_numbers import Numbers
 
 NO_HURRY = float("inf")
 PREFIX = "[2026-01-12 04:11:02,501177][I][megatron/training_log:402:training_log] "

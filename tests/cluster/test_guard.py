@@ -18,6 +18,8 @@ from tests.local.pbs.machine import Machine
 
 TEMPLATES = ("train", "evaluate", "convert")
 FIRST, SECOND = "1.pbs", "2.pbs"
+LATER = "c/s/0/l0/n1/train"
+"""The key of the job after the one that a node's job has."""
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_the_lock_goes_with_a_job_that_was_killed_outright(node: Node) -> None:
     assert (node.attempt / "writers" / FIRST).exists(), "it could not tidy up"
     let_go(node)
     pbs_says(node, FIRST, 35)
-    status, log = node.run(node.job(), PBS_JOBID=SECOND)
+    status, log = node.run(node.job(key=LATER), PBS_JOBID=SECOND)
     assert (status, len(node.calls())) == (0, 2), log
     assert list((node.attempt / "writers").iterdir()) == []
 
@@ -80,7 +82,7 @@ def test_the_lock_is_held_while_a_trainer_outlives_its_script(node: Node) -> Non
     assert node.run(node.job(), PBS_JOBID=SECOND)[0] == 75
     let_go(node)
     first.communicate()
-    until(lambda: node.run(node.job(), PBS_JOBID=SECOND)[0] == 0)
+    until(lambda: node.run(node.job(key=LATER), PBS_JOBID=SECOND)[0] == 0)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +114,8 @@ def test_without_flock_two_that_start_at_once_never_both_write(node: Node) -> No
     holding(node)
     for job in (FIRST, SECOND):
         pbs_says(node, job, 0)
-    for _ in range(5):
-        both = [node.start(node.job(), PBS_JOBID=job) for job in (FIRST, SECOND)]
+    for ended in range(5):
+        both = [node.start(node.job(key=f"c/s/0/l0/n{ended}/train"), PBS_JOBID=job) for job in (FIRST, SECOND)]
         before = len(node.calls())
         until(lambda: any(child.poll() is not None for child in both))  # noqa: B023
         assert len(node.calls()) - before <= 1
@@ -122,6 +124,23 @@ def test_without_flock_two_that_start_at_once_never_both_write(node: Node) -> No
         for child in both:
             child.communicate()
         holding(node)
+
+
+@pytest.mark.parametrize("flock", [True, False])
+def test_under_one_key_one_job_runs_also_when_the_other_has_long_ended(node: Node, flock: bool) -> None:
+    """A server that listed nothing had it submitted again; what the first has trained is not trained over."""
+    if not flock:
+        (node.top / "no-flock").touch()
+    assert node.run(node.job(), PBS_JOBID=FIRST)[0] == 0
+    pbs_says(node, FIRST, 35)
+    status, log = node.run(node.job(), PBS_JOBID=SECOND)
+    assert (status, len(node.calls())) == (75, 1), log
+    mark = node.attempt / "begun" / "c+s+0+l0+n0+train"
+    assert f"job {FIRST} has begun under the key of this one" in log
+    assert f"else: rm {mark}" in log
+    assert node.run(node.job(), PBS_JOBID=FIRST)[0] == 0, "PBS has started it again itself"
+    mark.unlink()
+    assert node.run(node.job(), PBS_JOBID=SECOND)[0] == 0, "a person has looked"
 
 
 def test_a_job_whose_attempt_is_not_there_starts_nothing(node: Node) -> None:
@@ -236,7 +255,7 @@ def test_a_job_under_the_embedded_pbs_asks_it_about_the_other(tmp_path: Path, fi
             let_go(node)
             assert machine.wait(first).exit_status == 0
             (node.attempt / "writers" / first).touch()  # as if it had been killed outright
-        second = machine.qsub(script, "-v", f"NODE={node.top}")
+        second = machine.qsub(script.replace("/n0/train", "/n1/train"), "-v", f"NODE={node.top}")
         assert machine.wait(second).exit_status == (0 if first_ends else 75)
         assert len(node.calls()) == (2 if first_ends else 1)
         assert (node.attempt / "writers" / first).exists() is not first_ends, "PBS said that it is over"

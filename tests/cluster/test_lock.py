@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from reconciler.cluster import agent
+from reconciler.cluster import agent_lock
 from reconciler.cluster.execute import unlock
 from reconciler.cluster.ports import Locked
 from tests.cluster.world import FOLDER, World, train, until, write
@@ -20,14 +20,16 @@ VERDICT = f"{FOLDER}/verdicts/final.json"
 
 def put_lock(world: World, **changes: object) -> dict[str, object]:
     world.workspace.mkdir(exist_ok=True)
-    lock = agent.identity() | {"nonce": "abc123", "holder": "grace@elsewhere:9", "begun": time.time() - 90} | changes
+    lock = (
+        agent_lock.identity() | {"nonce": "abc123", "holder": "grace@elsewhere:9", "begun": time.time() - 90} | changes
+    )
     (world.workspace / ".lock").write_text(json.dumps(lock))
     return lock
 
 
 def dead_process() -> dict[str, object]:
     child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
-    start = agent.process_start(child.pid)
+    start = agent_lock.process_start(child.pid)
     child.communicate()
     return {"pid": child.pid, "start": start}
 
@@ -45,6 +47,14 @@ def test_a_live_holder_is_named_with_age_and_the_way_to_release_it(world: World)
     seen = world.observe().lock
     assert seen is not None
     assert (seen.nonce, seen.holder) == ("abc123", "grace@elsewhere:9")
+
+
+def test_a_lock_by_a_clock_that_was_days_ahead_is_not_new_for_as_long(world: World) -> None:
+    """Its age decides whether the way to release it is shown."""
+    put_lock(world, begun=time.time() + 400_000)
+    with pytest.raises(Locked) as locked:
+        world.execute(train())
+    assert locked.value.lock.age_s > 399_000
 
 
 @pytest.mark.parametrize(
@@ -75,11 +85,11 @@ def test_a_process_number_that_was_given_again_is_not_the_holder(world: World) -
 
 def test_a_zombie_holds_nothing(world: World) -> None:
     child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
-    put_lock(world, pid=child.pid, start=agent.process_start(child.pid))
+    put_lock(world, pid=child.pid, start=agent_lock.process_start(child.pid))
     with pytest.raises(Locked):
         world.execute(write(VERDICT, "{}"))
     child.kill()
-    until(lambda: agent.process_start(child.pid) == "")
+    until(lambda: agent_lock.process_start(child.pid) == "")
     assert world.execute(write(VERDICT, "{}"))[0].kind == "done"
     child.communicate()
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from pathlib import Path
 
 import pytest
 
+from reconciler.cluster.agent_flights import ROUTING_GRACE_S
 from reconciler.cluster.batch import Outcome, OutcomeKind
 from reconciler.cluster.ports import Locked
+from reconciler.model.observed import Unread
 from reconciler.model.plan import Action, ActionKind
+from reconciler.planner.ended import ROUTING_GRACE_S as PLANNERS_GRACE_S
 from tests.cluster.world import ATTEMPT, FOLDER, SCRIPT, World, train, until, write
 
 VERDICT = f"{FOLDER}/verdicts/final.json"
+GRACE_S = ROUTING_GRACE_S + 1.0
+"""A little longer than a job may stay unlisted after its qsub."""
 
 AT_EFFECT = """
 import os, signal, subprocess, errno
@@ -55,6 +61,7 @@ def settled(world: World) -> tuple[OutcomeKind, ...]:
         if outcomes[0].job_id is not None:
             return tuple(outcome.kind for outcome in outcomes)
         time.sleep(0.05)
+        world.later(GRACE_S)
     raise AssertionError(f"never settled: {outcomes}")
 
 
@@ -226,7 +233,12 @@ def test_a_job_that_no_server_remembers_is_known_by_its_log(world: World, log: s
 
 @pytest.mark.parametrize(
     ("begun_ago", "kind"),
-    [pytest.param(60, "unknown", id="may still run"), pytest.param(3600, "done", id="too long ago")],
+    [
+        pytest.param(60, "unknown", id="may still run"),
+        pytest.param(1000, "unknown", id="over, and its job may be hidden"),
+        pytest.param(3600, "done", id="too long ago"),
+        pytest.param(-7200, "unknown", id="by a clock that is ahead"),
+    ],
 )
 def test_a_qsub_begun_on_another_login_node_is_given_time(world: World, begun_ago: float, kind: str) -> None:
     world.execute(train())
@@ -234,8 +246,153 @@ def test_a_qsub_begun_on_another_login_node_is_given_time(world: World, begun_ag
     begun = world.observe().now_s - begun_ago
     elsewhere = {"state": "intent", "job_id": None, "machine": "login2/boot", "begun": begun}
     entry.write_text(json.dumps(json.loads(entry.read_text()) | elsewhere))
+    os.utime(entry, (begun, begun))
     (world.spool / "1.job").unlink()
     assert world.execute(train())[0].kind == kind
+
+
+@pytest.mark.parametrize(
+    ("told_ago", "written_ago", "kind"),
+    [
+        pytest.param(400_000, 60, "unknown", id="this clock is ahead, or the other was behind"),
+        pytest.param(60, 400_000, "unknown", id="and the other way round"),
+        pytest.param(-400_000, 60, "unknown", id="the other clock was ahead"),
+        pytest.param(-400_000, 3600, "done", id="the other clock was ahead, and does not keep it waiting for days"),
+    ],
+)
+def test_the_age_of_a_qsub_is_no_matter_of_one_clock(
+    world: World, told_ago: float, written_ago: float, kind: str
+) -> None:
+    world.execute(train())
+    entry = next((world.workspace / ".journal").glob("*train.json"))
+    now = world.observe().now_s
+    elsewhere = {"state": "intent", "job_id": None, "machine": "login2/boot", "begun": now - told_ago}
+    entry.write_text(json.dumps(json.loads(entry.read_text()) | elsewhere))
+    os.utime(entry, (now - written_ago, now - written_ago))
+    (world.spool / "1.job").unlink()
+    assert world.execute(train())[0].kind == kind
+
+
+def lost_in_sight(world: World) -> Path:
+    """A qsub that queued a job and died without its answer, the job hidden in a routing queue; its journal entry."""
+    world.control(qsub_output="", hides=True)
+    assert world.execute(train())[0].kind == "unknown"
+    return next((world.workspace / ".journal").glob("*train.json"))
+
+
+def test_agent_and_planner_give_a_routing_queue_the_same_time() -> None:
+    assert ROUTING_GRACE_S == PLANNERS_GRACE_S
+
+
+def test_a_job_that_a_routing_queue_hides_is_not_submitted_again(world: World) -> None:
+    lost_in_sight(world)
+    world.later(250.0)
+    (outcome,) = world.execute(train())
+    assert (outcome.kind, outcome.job_id) == ("unknown", None)
+    assert "a routing queue may hide its job for another" in outcome.message
+    assert world.execute(train(kind=ActionKind.EVALUATE))[0].kind == "forbidden", "nor is another of its attempt"
+    world.control()
+    assert world.execute(train())[0].kind == "adopted"
+    assert (list(world.jobs()), world.calls("qsub")) == (["1.small"], 1)
+
+
+def test_what_no_routing_queue_hides_so_long_never_reached_the_server(world: World) -> None:
+    lost_in_sight(world)
+    world.later(GRACE_S)
+    (outcome,) = world.execute(train())
+    assert (outcome.kind, world.calls("qsub")) == ("unknown", 2), "submitted again, and its answer lost again"
+    assert world.execute(train())[0].kind == "unknown"
+    assert world.calls("qsub") == 2, "each qsub has a time of its own"
+
+
+def test_an_agent_that_died_with_its_qsub_leaves_the_next_to_begin_counting(world: World) -> None:
+    entry = lost_in_sight(world)
+    entry.write_text(
+        json.dumps({name: value for name, value in json.loads(entry.read_text()).items() if name != "over"})
+    )
+    assert world.execute(train())[0].kind == "unknown"
+    world.later(250.0)
+    assert world.execute(train())[0].kind == "unknown"
+    world.later(GRACE_S - 250.0)
+    world.execute(train())
+    assert world.calls("qsub") == 2
+
+
+@pytest.mark.parametrize("over", [None, "1.5", True, 1e300, -1e300, float("nan"), time.monotonic() + 1e6])
+def test_a_moment_that_this_boot_has_not_seen_is_no_moment(world: World, over: object) -> None:
+    """A damaged entry, or one of an earlier boot on a machine that tells no boots apart: counted from now on."""
+    entry = lost_in_sight(world)
+    entry.write_text(json.dumps(json.loads(entry.read_text()) | {"over": over}))
+    before = time.monotonic()
+    assert world.execute(train())[0].kind == "unknown"
+    assert before <= json.loads(entry.read_text())["over"] <= time.monotonic()
+    assert world.calls("qsub") == 1
+
+
+@pytest.mark.parametrize("begun_ago", [-1e6, 0.0, 1e6])
+def test_the_time_of_a_hidden_job_is_no_matter_of_the_wall_clock(world: World, begun_ago: float) -> None:
+    """It may be set while a job is on its way."""
+    entry = lost_in_sight(world)
+    entry.write_text(json.dumps(json.loads(entry.read_text()) | {"begun": world.observe().now_s - begun_ago}))
+    assert world.execute(train())[0].kind == "unknown"
+    assert world.calls("qsub") == 1
+    world.later(GRACE_S)
+    world.execute(train())
+    assert world.calls("qsub") == 2
+
+
+def test_a_qsub_whose_lock_cannot_be_tried_is_judged_by_its_age(world: World) -> None:
+    """Not as one that is over: it may be another's file, or the file system may be ill."""
+    entry = lost_in_sight(world)
+    entry.with_suffix(".flight").unlink()
+    entry.with_suffix(".flight").mkdir()
+    world.later(GRACE_S)
+    (outcome,) = world.execute(train())
+    assert (outcome.kind, world.calls("qsub")) == ("unknown", 1)
+    assert "cannot be seen" in outcome.message
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_server_that_lists_nothing_and_knows_a_job_is_not_believed(world: World, ended: bool) -> None:
+    """It recovers: with status 0 it lists no job, and the one whose qsub gave no answer seems never to have been."""
+    world.execute(train(attempt="f" * 12))
+    if ended:
+        world.alter("1.small", job_state="F", mtime="Mon Jan 12 04:11:02 2026")
+        world.observe()
+    world.control(qsub_output="")
+    assert world.execute(train())[0].kind == "unknown"
+    world.control(qselect_output="")
+    world.later(GRACE_S)
+    (outcome,) = world.execute(train())
+    assert (outcome.kind, world.calls("qsub")) == ("unknown", 2)
+    assert "its list is not whole" in outcome.message
+    world.control()
+    assert world.execute(train())[0].kind == "adopted"
+
+
+def test_a_receipt_is_as_old_as_its_result(world: World) -> None:
+    """A qsub may hang for long before it queues: only then can a routing queue begin to hide the job."""
+    world.execute(train())
+    entry = next((world.workspace / ".journal").glob("*train.json"))
+    told = json.loads(entry.read_text()) | {"begun": 5.0, "ended": 700.0}
+    for state, written_s in (("done", 700.0), ("failed", 700.0), ("intent", 5.0)):
+        entry.write_text(
+            json.dumps({k: v for k, v in told.items() if state != "intent" or k != "ended"} | {"state": state})
+        )
+        assert [receipt.written_s for receipt in world.observe().receipts] == [written_s]  # type: ignore[union-attr]
+
+
+def test_an_ended_job_is_told_once_also_while_ended_jobs_are_listed(world: World) -> None:
+    """It was counted twice: remembered, and listed again for as long as a submission was in doubt."""
+    world.execute(train(attempt="f" * 12))
+    world.alter("1.small", job_state="F", mtime="Mon Jan 12 04:11:02 2026")
+    world.observe()
+    world.control(qsub_output="")
+    assert world.execute(train())[0].kind == "unknown"
+    world.control()
+    jobs = world.observe().jobs
+    assert not isinstance(jobs, Unread)
+    assert sorted(job.job_id for job in jobs) == ["1.small", "2.small"]
 
 
 def test_a_damaged_journal_entry_is_healed_from_the_job_table(world: World) -> None:
@@ -397,6 +554,7 @@ def test_an_answer_that_says_nothing_leaves_the_outcome_unknown(world: World, co
     assert world.execute(train())[0].kind == "unknown"
     queued = len(world.jobs())
     world.control()
+    world.later(GRACE_S)
     (outcome,) = world.execute(train())
     assert outcome.kind == ("adopted" if queued else "done")
     assert len(world.jobs()) == 1

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 from reconciler.cli import machine
-from reconciler.cluster import agent, agent_pbs, agent_qstat, frames
+from reconciler.cluster import agent, agent_disk, agent_lock, agent_logs, agent_numbers, agent_pbs, agent_qstat, frames
 from reconciler.cluster.answers import jobs, outcomes
 from reconciler.cluster.fields import Fields, Malformed
 from reconciler.cluster.observe import ObserveRequest, observe
@@ -89,7 +89,7 @@ def answer_of(seen: Observed) -> dict[str, Any]:
         }  # fmt: skip
 
     def receipt(row: dict[str, Any]) -> dict[str, Any]:
-        return row | {"begun": row.pop("begun_s")}
+        return row | {"written": row.pop("written_s")}
 
     def log(row: dict[str, Any]) -> dict[str, Any]:
         points = {
@@ -229,12 +229,12 @@ def log_seeds() -> Iterator[bytes]:
 
 def logs(data: bytes) -> Hashable:
     """Numbers of bounded size, the same at once and line by line, that the other side reads."""
-    at_once, by_line = agent.Numbers(8), agent.Numbers(8)
+    at_once, by_line = agent_numbers.Numbers(8), agent_numbers.Numbers(8)
     at_once.take(data)
     for line in data.split(b"\n"):
         by_line.take(line + b"\n")
     assert at_once.state == by_line.state
-    assert agent.usable(json.loads(json.dumps(at_once.state))), "what is kept is taken up again"
+    assert agent_logs.usable(json.loads(json.dumps(at_once.state))), "what is kept is taken up again"
     answer: dict[str, Any] = {"recipe": None, "evaluations": [], "verdicts": {}, "stop": False, "ran": [], "unread": ""}
     leg = {
         "index": 0,
@@ -297,10 +297,10 @@ def workspace_seeds() -> Iterator[bytes]:
         "exit": 0,
         "unread": "",
     }
-    numbers = agent.Numbers(8)
+    numbers = agent_numbers.Numbers(8)
     numbers.take(log)
     cache = {
-        "version": agent.CACHE_VERSION, "windows": 8, "inode": 0, "offset": 0, "overlong": False,
+        "version": agent_logs.CACHE_VERSION, "windows": 8, "inode": 0, "offset": 0, "overlong": False,
         "signature": hashlib.sha256(b"").hexdigest(), "numbers": numbers.state,
     }  # fmt: skip
     receipt = {"iteration": 5, "files": {"x.pt": {"bytes": 3}}}
@@ -319,7 +319,7 @@ def workspace_seeds() -> Iterator[bytes]:
 class NoJobs(agent_pbs.Pbs):
     """A PBS that lists no job."""
 
-    def table(self, ids: Any = (), past: Any = ()) -> list[Any]:
+    def table(self, ids: Any = (), past: Any = (), own: Any = ()) -> list[Any]:
         """Nothing is asked."""
         return []
 
@@ -347,10 +347,10 @@ def workspaces(data: bytes) -> Hashable:
     }
     with mock.patch.object(agent, "Pbs", NoJobs):
         answer = agent.handle(request, lambda: 1e9)
-        agent.Lock(agent.Disk(str(WORKSPACE)), lambda: 1e9)
-        found = agent.Lock(agent.Disk(str(WORKSPACE)), lambda: 1e9).read()
+        agent_lock.Lock(agent_disk.Disk(str(WORKSPACE)), lambda: 1e9)
+        found = agent_lock.Lock(agent_disk.Disk(str(WORKSPACE)), lambda: 1e9).read()
         if found is not None:
-            agent.is_stale(found)
+            agent_lock.is_stale(found)
     seen = observe(Answering(sent(answer)), ObserveRequest(str(WORKSPACE), CAMPAIGN))
     told = [part.why for part in (seen.jobs, seen.attempts, seen.receipts, seen.applied) if isinstance(part, Unread)]
     assert not any("not as agreed" in why for why in told), told
@@ -358,7 +358,7 @@ def workspaces(data: bytes) -> Hashable:
     heads = (
         ()
         if isinstance(seen.receipts, Unread)
-        else tuple((r.done, r.begun_s == 0, bool(r.job_id)) for r in seen.receipts)
+        else tuple((r.done, r.written_s == 0, bool(r.job_id)) for r in seen.receipts)
     )
     jobs_seen = None if isinstance(seen.jobs, Unread) else len(seen.jobs)
     legs = () if isinstance(seen.attempts, Unread) else tuple(

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from reconciler.cluster.agent import Refused as AgentRefused
+from reconciler.cluster.agent_disk import Refused as AgentRefused
 from reconciler.cluster.doctor_agent_data import BadPair, Data
 from reconciler.convert import universal
 from reconciler.local import indexed

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.model.observed import AttemptSeen, Unread
+from reconciler.model.observed import AttemptSeen, JobState, Stuck, Unread
 from reconciler.model.plan import ActionKind, Change
 from reconciler.model.recipe import read_recipe
 from reconciler.model.status import Phase, Reason
@@ -154,6 +154,17 @@ def test_an_edit_beside_a_live_job_of_the_old_recipe_starts_no_second_one() -> N
     world = after(1)
     world.submit(world.until(TRAIN))
     assert edited(world, NAIVE_2).plan().actions == ()
+
+
+def test_a_job_of_the_old_recipe_that_pbs_will_never_start_is_held_with_the_way_on() -> None:
+    """Waiting for it would never end: found by the simulator."""
+    world = after(1)
+    job_id = world.submit(world.until(TRAIN))
+    stuck = {"state": JobState.HELD, "stuck": Stuck.FAILED_STARTS, "comment": "job held, too many failed attempts"}
+    world.jobs = [replace(job, **stuck) if job.job_id == job_id else job for job in world.jobs]  # type: ignore[arg-type]
+    status = edited(world, NAIVE_2).plan().stages[1]
+    assert (status.phase, status.reason) == (Phase.HELD, Reason.JOB_CANNOT_START)
+    assert status.message.endswith(f"job held, too many failed attempts. Delete it: qdel {job_id}")
 
 
 def test_many_differences_are_counted() -> None:

@@ -91,7 +91,7 @@ def test_a_person_lets_a_bad_load_go_on_and_the_verdict_warns_of_it() -> None:
     again = retried.the_action()
     assert (again.key.kind, again.key.ended) == (TRAIN, 2)
     retried.trained(again, 977)
-    world.receipts[-1] = replace(world.receipts[-1], begun_s=NOW_S)
+    world.receipts[-1] = replace(world.receipts[-1], written_s=NOW_S)
     found = gate(world.until(JUDGE), "continuity")
     assert found.level is Level.WARN
     assert "leg 0, job 2: the first 20 losses" in found.message
@@ -108,7 +108,7 @@ def test_what_was_let_go_on_at_the_end_of_a_leg_is_not_held_again() -> None:
     assert world.status("stage-2").reason is Reason.LOAD_DISCONTINUOUS
     retried = world.wanting(quickstart(retry=frozenset({"stage-2"})))
     retried.evaluated(retried.the_action(), SAME)
-    world.receipts[-1] = replace(world.receipts[-1], begun_s=NOW_S)
+    world.receipts[-1] = replace(world.receipts[-1], written_s=NOW_S)
     assert world.the_action().key.kind is JUDGE
 
 

@@ -299,7 +299,7 @@ def test_a_job_that_left_the_history_has_ended_if_it_left_a_trace(trace: Callabl
 
 
 @pytest.mark.parametrize(
-    ("begun_ago_s", "phase", "reason"),
+    ("taken_ago_s", "phase", "reason"),
     [
         (0.0, Phase.WAITING, Reason.JOB_NOT_LISTED),
         (299.0, Phase.WAITING, Reason.JOB_NOT_LISTED),
@@ -308,12 +308,12 @@ def test_a_job_that_left_the_history_has_ended_if_it_left_a_trace(trace: Callabl
     ],
 )
 def test_a_job_that_pbs_does_not_know_and_that_left_no_trace_is_not_replaced(
-    begun_ago_s: float, phase: Phase, reason: Reason
+    taken_ago_s: float, phase: Phase, reason: Reason
 ) -> None:
     world = World(quickstart())
     job_id = world.submit(world.the_action())
     world.jobs.clear()
-    world.receipts[-1] = replace(world.receipts[-1], begun_s=NOW_S - begun_ago_s)
+    world.receipts[-1] = replace(world.receipts[-1], written_s=NOW_S - taken_ago_s)
     status = world.status("stage-1")
     assert (world.plan().actions, status.phase, status.reason) == ((), phase, reason)
     assert job_id in status.message
@@ -330,7 +330,7 @@ def test_a_lost_job_of_another_kind_is_not_replaced_either(kind: ActionKind) -> 
     action = world.until(kind)
     world.submit(action)
     world.jobs.pop()
-    world.receipts[-1] = replace(world.receipts[-1], begun_s=NOW_S - 3600)
+    world.receipts[-1] = replace(world.receipts[-1], written_s=NOW_S - 3600)
     assert (world.plan().actions, world.status("stage-2").reason) == ((), Reason.LOST_IN_ROUTING)
     world.rewrite(action, ran=(str(action.key),))
     assert world.the_action().key == replace(action.key, ended=1)
@@ -404,11 +404,13 @@ def test_only_incomplete_checkpoints_start_over_from_the_source() -> None:
     assert "--reset-iteration" in launch_of(world.the_action())[1]
 
 
-def test_a_first_save_that_was_cut_off_is_not_loaded_by_the_next_job() -> None:
-    """From random weights a job loads from where it saves, and `latest` is written before the shards are down."""
+@pytest.mark.parametrize("latest", [100, 0], ids=["named", "cut"])
+def test_a_first_save_that_was_cut_off_is_not_loaded_by_the_next_job(latest: int) -> None:
+    """From random weights a job loads from where it saves, and `latest` is written before the shards are down; a crash
+    of the file server may have cut it too."""
     world = World(quickstart())
     action = fruitless(world)
-    world.leg(action, checkpoints=(CheckpointSeen(100, False, "1 of 2 shards"),), latest=100)
+    world.leg(action, checkpoints=(CheckpointSeen(100, False, "1 of 2 shards"),), latest=latest)
     again = world.the_action()
     folder = f"quickstart/stage-1/{again.key.attempt}"
     assert again.remove == (f"{folder}/stop", f"{folder}/leg-0/latest")
@@ -737,6 +739,32 @@ def test_a_first_stage_that_a_person_lets_start_over_is_not_stopped_for_it() -> 
     assert world.status("stage-1").reason is Reason.JOB_LIVE
 
 
+def test_a_job_gets_the_number_after_the_last_also_where_an_entry_of_the_journal_is_gone() -> None:
+    """Counted, it was given a number that had been used, which is done before and never done again."""
+    world = World(quickstart())
+    partly(world, 100)
+    partly(world, 200)
+    del world.receipts[0]
+    assert world.the_action().key.ended == 2
+
+
+@pytest.mark.parametrize("recipe", [None, "", "{}", '{"data_parallel": 2}'])
+def test_without_its_recipe_an_attempt_is_not_trained_over(recipe: str | None) -> None:
+    """Nothing tells then which checkpoints are complete: all looked incomplete, and their leg was begun anew."""
+    world = World(quickstart())
+    trained = partly(world, 300)
+    whole = world.seen(trained)
+    why = "recipe.json does not say on how many data-parallel ranks it was trained"
+    world.leg(trained, checkpoints=(CheckpointSeen(300, False, why, 1, 10),))
+    world.rewrite(trained, recipe=recipe)
+    action = world.the_action()
+    assert (action.key.kind, action.job, action.reason) == (ActionKind.RESTORE, None, Reason.RECIPE_MISSING)
+    assert [file.path for file in action.files] == [f"quickstart/stage-1/{action.key.attempt}/recipe.json"]
+    assert world.status("stage-1").phase is Phase.PREPARING
+    world.attempts["stage-1", action.key.attempt] = replace(whole, recipe=action.files[0].text)
+    assert "from iteration 300" in world.the_action().summary
+
+
 def test_the_first_job_of_a_random_stage_may_start_from_random() -> None:
     world = World(quickstart())
     running(world, started_from_random=True)
@@ -905,3 +933,17 @@ def test_a_damaged_verdict_holds_instead_of_being_judged_over_and_over() -> None
     status = world.status("stage-1")
     assert (status.phase, status.reason) == (Phase.HELD, Reason.VERDICT_UNREADABLE)
     assert "move it away" in status.message
+
+
+def test_a_source_whose_losses_were_lost_meanwhile_is_evaluated_before_forgetting_is_judged() -> None:
+    """Without them the gate would be left out, and a model that forgot would pass: found by the simulator."""
+    world = after(1)
+    world.until(ActionKind.JUDGE)
+    (source,) = [key for key in world.attempts if key[0] == "stage-1"]
+    world.attempts[source] = replace(world.attempts[source], evaluations=())
+    action = world.the_action()
+    assert (action.key.kind, action.key.detail, action.reason) == (
+        ActionKind.EVALUATE,
+        "leg-0-0",
+        Reason.BASELINE_NEEDED,
+    )

@@ -125,9 +125,9 @@ class World:
         """Start the action's job; returns its id."""
         self.seen(action)
         job_id = f"{len(self.jobs)}.here"
-        begun_s = ENDED_S - 60
-        self.jobs.append(Job(job_id, "name", JobState.RUNNING, "R", str(action.key), started_s=begun_s))
-        self.receipts.append(Receipt(str(action.key), begun_s, True, job_id))
+        started_s = ENDED_S - 60
+        self.jobs.append(Job(job_id, "name", JobState.RUNNING, "R", str(action.key), started_s=started_s))
+        self.receipts.append(Receipt(str(action.key), started_s, True, job_id))
         return job_id
 
     def end(self, job_id: str, *, exit_status: int = 0, substate: int = 92, comment: str = "") -> None:
@@ -204,7 +204,7 @@ class World:
                 self.evaluated(action, losses)
             case ActionKind.JUDGE:
                 self.judged(action)
-            case ActionKind.STOP:
+            case ActionKind.STOP | ActionKind.RESTORE:
                 raise AssertionError("nothing was wrong")
         return action.key.kind
 

@@ -36,34 +36,6 @@ BUGS = (
         hint=8,
     ),
     Bug(
-        "every lock is stale",
-        "agent",
-        'if not is_stale(found) or not self._drop(found["nonce"]):',
-        'if not self._drop(found["nonce"]):',
-        hint=19,
-    ),
-    Bug(
-        "the job table is read before the lock is taken",
-        "agent",
-        '    note = lock.acquire(request["nonce"], request["holder"])\n    try:\n'
-        '        if request["applied"] is not None:\n',
-        '    early = Work(request, disk, Pbs(request["pbs_timeout_s"]), lock, clock)\n'
-        "    with contextlib.suppress(Unreadable, Refused):\n"
-        '        early.entries = early.journal.entries(request["campaign"])\n        early.table()\n'
-        "        Work.table = lambda self: early.known or []\n"
-        '    note = lock.acquire(request["nonce"], request["holder"])\n    try:\n'
-        '        if request["applied"] is not None:\n',
-        enumerated=True,
-    ),
-    Bug(
-        "what cannot be read is an empty table",
-        "agent",
-        "                self.unreadable = str(unreadable)\n                raise\n",
-        "                self.known = []\n",
-        likely=("qselect: fails", "qsub: answer lost", "qsub: dies after it queued", "agent: killed"),
-        hint=25,
-    ),
-    Bug(
         "a job without a readable answer is left out",
         "agent",
         "return [self.found.get(job_id) or unread[job_id] for job_id in self.ids if job_id not in self.gone] + odd",
@@ -72,46 +44,13 @@ BUGS = (
         hint=12,
     ),
     Bug(
-        "an intent is not healed from the table",
+        "a job that a routing queue hides was never queued",
         "agent",
-        '        same = [job for job in table if job["key"] == key]\n',
-        "        same = []  # type: List[Json]\n",
-        likely=("qsub: answer lost", "qsub: dies after it queued"),
-        hint=13,
-    ),
-    Bug(
-        "a qsub that may still run is not waited for",
-        "agent",
-        '        if entry.get("guarded") is True and entry.get("machine") == self.machine:\n',
-        "        if True:\n",
-        likely=("qsub: hangs, then queues",),
-        hint=4,
-    ),
-    Bug(
-        "files are not locked",
-        "agent",
-        "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
-        "        pass\n",
-        likely=("qsub: hangs, then queues", "agent: killed"),
+        "            return self.on_its_way(entry)\n",
+        '            return ""\n',
+        likely=("job: on its way through a routing queue", "qsub: dies after it queued", "qsub: answer lost"),
     ),
     Bug("a live job counts as ended", "reconciler.planner.evidence:Evidence.live", "if job.live)", "if False)"),
-    Bug(
-        "a log is no sign of a job",
-        "agent",
-        ' or self.left_in_log(action["job"])',
-        "",
-        300,
-        likely=("qsub: answer lost", "qsub: dies after it queued"),
-    ),
-    Bug(
-        "a status nobody knows is a refusal",
-        "agent",
-        '        return outcome(key, "unknown", "qsub ended with status {}: {}".format(status, told or "no message"))',
-        "        self.clear_flight(key)\n        self.journal.forget(key)\n"
-        '        return outcome(key, "deferred", "not now")',
-        likely=("qsub: a status nobody knows",),
-        hint=14,
-    ),
     Bug(
         "a refusal for good is tried again",
         "agent",
@@ -121,25 +60,10 @@ BUGS = (
         likely=("qsub: refused for good", "person: acts on an old look"),
     ),
     Bug(
-        "half a request is carried out",
-        "agent",
-        '    if len(body) != size or hashlib.sha256(body).hexdigest().encode("ascii") != head.group(3):\n'
-        "        raise SystemExit(71)\n",
-        "    body = body[: body.rfind(b'}') + 1] or b'{\"operation\": \"observe\"}'\n",
-        hint=18,
-    ),
-    Bug(
         "the tracker is not asked for",
         "agent",
         "why = files_wanting(files, data_parallel) or pointer_wanting(step, tracker, newest=steps[-1])",
         'why = ""',
-        likely=("train: node dies while saving",),
-    ),
-    Bug(
-        "shards are not counted",
-        "agent",
-        "    if len(shards) != wanted or max(rank for rank, _ in shards) != data_parallel - 1:",
-        "    if False:",
         likely=("train: node dies while saving",),
     ),
     Bug(
@@ -173,14 +97,6 @@ BUGS = (
         'return self._absolute(f"leg-{leg}"), newest, False',
         'return self._absolute(f"leg-{leg}"), None, False',
         likely=("train: node dies while saving", "train: disk full while saving"),
-    ),
-    Bug(
-        "the pointer to a first save that was cut off stays",
-        "reconciler.planner.jobs:Workshop.train",
-        'remove.append(f"{self.folder}/leg-{leg}/latest")',
-        "pass",
-        likely=("train: node dies while saving",),
-        hint=12,
     ),
     Bug(
         "a job that has ended is done, whatever it left",

@@ -31,6 +31,10 @@ RATES_MAX: dict[str, float] = {
     "person: deletes a job": 0.04,
     "person: holds a job": 0.04,
     "person: takes another commit": 0.03,
+    # people at the files, by the ten minutes
+    "person: deletes a part of the workspace": 0.12,
+    "person: leaves a file of another version": 0.20,
+    "person: edits a data list": 0.08,
     # PBS, by command
     "qsub: hangs, then queues": 0.10,
     "qsub: queues, then hangs": 0.10,
@@ -63,10 +67,12 @@ RATES_MAX: dict[str, float] = {
     "evaluate: crashes": 0.12,
     # the site, by the ten minutes
     "site: PBS is down": 0.10,
+    "site: PBS lists nothing, with status 0": 0.12,
     "site: file server crashes": 0.06,
     "site: login node boots": 0.08,
     "site: disk is full": 0.06,
     "site: clock jumps": 0.10,
+    "site: clock jumps by hours or days": 0.06,
 }
 LIKELY = 0.25
 ALWAYS = ("qstat: only the first of several ids",)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tests.sim.declared import BOUNDS, Leg, Stage
+from tests.sim.campaigns import EXTERNAL, EXTERNAL_ITERATION
+from tests.sim.declared import BOUNDS, ELSEWHERE, Declared, Leg, Stage
 from tests.sim.jobs import names_of, number_in
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 WORKSPACE = "/w"
 CAMPAIGN = "small"
+HISTORY_S_MIN = 2000.0
+LOOK_S_MAX = 150.0
+"""How long a look may take."""
 
 
 class Broken(BaseException):
@@ -34,22 +38,47 @@ class Checkers:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.live: dict[str, Job] = {}
+        self.live: dict[str, list[Job]] = {}
         self.keys: dict[str, Job] = {}
+        self.traceless: dict[str, set[str]] = {}
+        """By key, when its qsub was started last: jobs of its attempt that neither journal, answer nor log tells of."""
+        self.ran: dict[str, str] = {}
+        """Key → the job that ran past its guard under it."""
+        self.logs: dict[str, str] = {}
+        """Log → the job that opened it last."""
+        self.logs_lost: set[str] = set()
+        """Attempts of which a log was written over or taken away."""
         self.refused_keys: set[str] = set()
         self.told_refused: set[str] = set()
         self.retried: Counter[str] = Counter()
         self.whole: dict[tuple[str, int], Made] = {}
-        """Checkpoints that are certainly complete: saved to the end, and not harmed by a crash since."""
+        """Checkpoints that are certainly complete: saved to the end, and not harmed by a crash or a person since."""
         self.harmed: set[tuple[str, int]] = set()
+        self.journal_cut_at = 0.0
+        """When a person has deleted something of the journal last."""
+        self.flights: Counter[str] = Counter()
+        """Of each key: qsubs that were started, and that PBS has not taken a job from."""
+        self.unknowable: set[str] = set()
+        """Keys with such a qsub when a person deleted the journal: nothing tells of it any more. Then the guard in the
+        job stands alone."""
+        self.scriptless: set[str] = set()
+        """Jobs whose script a person has deleted: where their journal entry is gone too, nobody asks for them."""
+        self.ladders_turned = 0
+        """How often somebody took a commit: a rung that was begun by the one before goes on under it."""
+        self.lists_edited = 0
+        """How often a data list was exchanged for another."""
         self.jobs_of: Counter[str] = Counter()
         self.attempts_of: dict[str, dict[str, set[str]]] = {}
-        self.spent_s = 0.0
+        self.spent_s = self.untold_s = 0.0
+        """Node-seconds of all jobs, and of those of which a person has deleted what tells."""
         self.done: dict[str, str] = {}
         """Stage → attempt, once it was found to be done."""
         self.lost: set[str] = set()
         """Attempts whose loss was lost."""
         self.random: set[str] = set()
+        self.verdicts: dict[str, bytes] = {}
+        self.drawn: dict[tuple[str, int], bytes | None] = {}
+        """Attempt and leg → its data list, as the first job found it."""
         self.unlocks = 0
         self.crashes = 0
 
@@ -69,8 +98,14 @@ class Checkers:
     def begins(self, argv: Sequence[str], process: Process) -> None:
         """A qsub is started: under the lock, with its intent and its script on disk, not refused for good before."""
         key = dict(pair.split("=", 1) for pair in argv[3].split(","))["CPT_KEY"]
-        entry = self.world.disk.survives(f"{WORKSPACE}/.journal/{key.replace('/', '+')}.json", WORKSPACE)
-        if entry is None or json.loads(entry).get("state") != "intent" or json.loads(entry).get("key") != key:
+        self.flights[key] += 1
+        try:
+            entry = self.world.disk.survives(f"{WORKSPACE}/.journal/{key.replace('/', '+')}.json", WORKSPACE)
+        except OSError:
+            entry = None
+        if self.journal_cut_at >= process.begun:
+            pass
+        elif entry is None or json.loads(entry).get("state") != "intent" or json.loads(entry).get("key") != key:
             self.fail(f"qsub of {key} without a safe intent in the journal: {entry!r}")
         if not (self.world.disk.read(argv[-1]) or b"").startswith(b"#!"):
             self.fail(f"qsub of {key} without its script")
@@ -79,6 +114,9 @@ class Checkers:
             self.fail(f"qsub of {key} without holding the lock: {self.lock()}")
         if key in self.told_refused and not self.retried[key.split("/")[1]]:
             self.fail(f"{key} was refused for good and is submitted again")
+        prefix = "/".join(key.split("/")[:3])
+        self.traceless[key] = {job.id for job in self.world.pbs.jobs.values()
+                               if job.attempt == prefix and not self.has_trace(job)}  # fmt: skip
 
     def refused(self, key: str) -> None:
         self.refused_keys.add(key)
@@ -90,14 +128,17 @@ class Checkers:
 
     def queued(self, job: Job) -> None:
         """PBS takes a job: the only live one of its attempt, and the first with its key."""
-        other = self.live.get(job.attempt)
-        if other is not None:
-            self.fail(f"two live jobs of one attempt: {other.id} ({other.key}) and {job.id} ({job.key})")
+        self.flights[job.key] -= 1
+        for other in self.live.get(job.attempt, ()):
+            if not self.denied(other, job.key) and job.key not in self.unknowable and not self.misled(other):
+                self.fail(f"two live jobs of one attempt: {other.id} ({other.key}) and {job.id} ({job.key})")
         before = self.keys.get(job.key)
-        if before is not None and not self.without_trace(before):
+        known = before is not None and not self.without_trace(before) and not self.denied(before, job.key)
+        if before is not None and known and job.key not in self.unknowable:
             self.fail(f"{job.key} was submitted as {before.id} and again as {job.id}")
-        self.live[job.attempt], self.keys[job.key] = job, job
-        if job.kind != "train":
+        self.live.setdefault(job.attempt, []).append(job)
+        self.keys[job.key] = job
+        if job.kind != "train" or before is not None:
             return
         stage = job.key.split("/")[1]
         self.jobs_of[job.attempt] += 1
@@ -105,20 +146,49 @@ class Checkers:
             self.fail(f"{self.jobs_of[job.attempt]} training jobs of {job.attempt}")
         tried = self.attempts_of.setdefault(stage, {}).setdefault(job.script.commit, set())
         tried.add(job.attempt)
-        if len(tried) > self.world.declared.attempts_per_stage:
+        if len(tried) > self.world.declared.attempts_per_stage + self.lists_edited + bool(self.ladders_turned):
             self.fail(f"{len(tried)} attempts at {stage}: {sorted(tried)}")
         bound = self.world.declared.node_hours
-        if self.spent_s / 3600 > bound + 2 / 60:
+        told = self.world.pbs.history_s > HISTORY_S_MIN  # a server that forgets what has ended is the only one to know
+        if told and (self.spent_s - self.untold_s) / 3600 > bound + 2 / 60:
             self.fail(f"{self.spent_s / 3600:.2f} node-hours are spent, the bound is {bound}")
 
     def without_trace(self, job: Job) -> bool:
         """Whether nobody can know of a job any more: PBS does not, and it has left no log."""
-        forgotten = job.over and (job.forgotten or not self.world.pbs.history_s)
-        return forgotten and not self.world.disk.read(job.script.log)
+        if not job.over or self.world.disk.read(job.script.log):
+            return False
+        if job.forgotten or not self.world.pbs.history_s:
+            return True
+        return self.journal_cut_at > job.queued_at and job.id in self.scriptless
+
+    def has_trace(self, job: Job) -> bool:
+        """Whether the journal, the answer of its qsub or its log tells of a job."""
+        journal, name = f"{WORKSPACE}/.journal", job.key.replace("/", "+")
+        texts = [self.world.disk.read(path) or b""
+                 for path in (f"{journal}/{name}.json", f"{journal}/{name}.out", job.script.log)]  # fmt: skip
+        return any(job.id.encode() in text for text in texts)
+
+    def denied(self, job: Job, key: str) -> bool:
+        """Whether PBS has said that there is no job of ours, and no file told that this one was, when the qsub of this
+        key was started: nobody could know better. Then the guard in the job stands alone."""
+        return self.world.pbs.blank_at > job.queued_at and job.id in self.traceless.get(key, ())
+
+    def misled(self, job: Job) -> bool:
+        """Whether a person gave --retry for a job on its way through a routing queue, whose age a clock that was hours
+        off had told wrong."""
+        return (
+            self.world.clocks_jumped and self.retried[job.key.split("/")[1]] > 0 and self.world.now < job.unlisted_until
+        )
+
+    def opens_log(self, job: Job) -> None:
+        """Its log begins anew: what another job under its key had said is gone."""
+        if self.logs.setdefault(job.script.log, job.id) != job.id:
+            self.logs_lost.add(job.attempt)
+            self.logs[job.script.log] = job.id
 
     def ended(self, job: Job) -> None:
-        if self.live.get(job.attempt) is job:
-            del self.live[job.attempt]
+        if job in self.live.get(job.attempt, ()):
+            self.live[job.attempt].remove(job)
         if job.started_at is not None and job.ended_at is not None:
             self.spent_s += (job.ended_at - job.started_at) * job.script.nodes
 
@@ -129,6 +199,9 @@ class Checkers:
         ]
         if writers:
             self.fail(f"{job.id} and {writers} write at once in {job.script.attempt}")
+        before = self.ran.setdefault(job.key, job.id)
+        if before != job.id:
+            self.fail(f"{job.id} runs under the key that {before} has run under: {job.key}")
 
     def refuses(self, status: int, output: bytes) -> None:
         """Half a request arrived."""
@@ -142,6 +215,16 @@ class Checkers:
             if entry and b'"failed"' in entry:
                 self.told_refused.add(key)
         self.still_whole()
+        self.still_judged()
+
+    def still_judged(self) -> None:
+        """A verdict is given once."""
+        for attempt in sorted(
+            set().union(*(tried for commits in self.attempts_of.values() for tried in commits.values()))
+        ):
+            found = self.world.disk.read(f"{WORKSPACE}/{attempt}/verdicts/final.json") or b""
+            if b'"gates"' in found and self.verdicts.setdefault(attempt, found) != found:
+                self.fail(f"the verdict of {attempt} is another now: {self.verdicts[attempt]!r}, {found!r}")
 
     def still_whole(self) -> None:
         """No complete checkpoint was overwritten, shortened or removed."""
@@ -156,12 +239,37 @@ class Checkers:
     def crashed(self) -> None:
         """After a crash a checkpoint counts only if all of it, and a tracker that says so, is still there."""
         self.crashes += 1
+        self.verdicts.clear()
         for (folder, iteration), made in list(self.whole.items()):
             told = self.world.disk.read(f"{folder}/latest_checkpointed_iteration.txt") or b""
             tracked = told.isdigit() and int(told) >= iteration
             if not tracked or not self.files_whole(folder, iteration, made):
                 del self.whole[folder, iteration]
                 self.harmed.add((folder, iteration))
+
+    def removed(self, path: str) -> None:
+        """A person has deleted this, file or folder, and all in it."""
+        self.verdicts.clear()
+        if path.startswith(f"{WORKSPACE}/.journal"):
+            self.journal_cut_at, self.untold_s = self.world.now, self.spent_s
+            self.unknowable |= {key for key, started in self.flights.items() if started > 0}
+            self.told_refused.clear()
+            self.jobs_of.clear()
+        for key in [key for key in self.ran if path == f"{WORKSPACE}/{'/'.join(key.split('/')[:3])}"]:
+            del self.ran[key]  # what the guard keeps went with its attempt
+        for place in list(self.whole):
+            folder, iteration = place
+            inside = f"{folder}/global_step{iteration}"
+            pointer = path == f"{folder}/latest_checkpointed_iteration.txt" and iteration == self.newest(folder)
+            if pointer or f"{inside}/".startswith(f"{path}/") or path.startswith(f"{inside}/"):
+                del self.whole[place]
+                self.harmed.add(place)
+        for job in self.world.pbs.jobs.values():
+            if f"{job.script.log.removesuffix('.log')}.pbs".startswith(f"{path}/"):
+                self.scriptless.add(job.id)
+        for log in self.logs:
+            if log == path or log.startswith(f"{path}/"):
+                self.logs_lost.add("/".join(log.removeprefix(f"{WORKSPACE}/").split("/")[:3]))
 
     # --- training -----------------------------------------------------------------------------------------------------
 
@@ -184,6 +292,9 @@ class Checkers:
         if made is None:
             self.random.add(job.attempt)
         leg, stage = int(job.key.split("/")[3][1:]), self.stage_of(job)
+        rows = self.world.disk.read(call.environment["DATA_FILE_LIST"])
+        if self.drawn.setdefault((job.attempt, leg), rows) != rows:
+            self.fail(f"{job.id} draws from another list than {folder} was begun with")
         if not newest and start == 0:
             self.begins_from(job, stage, leg, made)
         shares, mixture = dict(self.world.shares_of(call.environment["DATA_FILE_LIST"])), self.leg_of(job).mixture
@@ -198,6 +309,8 @@ class Checkers:
         """A leg's first step is taken from the end of the leg before it, or of the stage's source."""
         if leg:
             wanted = (f"{job.script.attempt}/leg-{leg - 1}", stage.ladder[job.script.strategy][leg - 1].iterations)
+        elif stage.source == ELSEWHERE:
+            wanted = (f"/r/{EXTERNAL}", EXTERNAL_ITERATION)
         elif stage.source:
             source = self.world.declared.stages[stage.source]
             if stage.source not in self.done:
@@ -244,13 +357,14 @@ class Checkers:
 
     def converts(self, job: Job, made: Made) -> None:
         stage = self.stage_of(job)
-        if stage.source not in self.done:
+        if stage.source not in (ELSEWHERE, *self.done):
             self.fail(f"{job.id} converts a checkpoint of {stage.source}, which is not done")
 
     def edited(self, stage: str, commit: str) -> bool:
         """Whether it was begun by a commit that declares it otherwise than this one."""
         wanted = self.world.declared_at(commit).stages[stage]
-        return any(self.world.declared_at(other).stages[stage] != wanted for other in self.attempts_of.get(stage, {}))
+        others = self.attempts_of.get(stage, {})
+        return bool(self.lists_edited) or any(self.world.declared_at(c).stages[stage] != wanted for c in others)
 
     def set_aside(self, folder: str) -> None:
         """A person has moved a leg's folder away."""
@@ -264,10 +378,20 @@ class Checkers:
         if blind and seen.plan.actions:
             self.fail(f"{person.name} would act although {blind} let it see nothing: {seen.plan.actions[0].key}")
         declared = self.world.declared_at(person.desired.revision)
+        jobs = [action.key for action in seen.plan.actions if action.job is not None]
+        for key in jobs:
+            if declared.stages[key.stage].suspended:
+                self.fail(f"{person.name} would submit {key}, whose stage is suspended")
+        if jobs and all(self.long_closed(declared, node.skew_s) for node in self.world.logins):
+            self.fail(f"{person.name} would submit {jobs[0]} outside of the submit windows")
         for stage in seen.plan.stages:
             if stage.phase == "Done" and stage.stage not in self.done:
                 self.is_done(declared.stages[stage.stage], stage.attempt, stage.strategy)
                 self.done[stage.stage] = f"{CAMPAIGN}/{stage.stage}/{stage.attempt}@{stage.strategy}"
+
+    def long_closed(self, declared: Declared, skew_s: float) -> bool:
+        """Whether no job may be submitted by this clock, and none could have been when a look of now began."""
+        return all(declared.closed(self.world.now + skew_s - ago) for ago in (0.0, LOOK_S_MAX))
 
     def is_done(self, stage: Stage, attempt: str, strategy: str) -> None:
         """It has its budget, to the iteration and none twice; its final checkpoint was whole; its gates hold."""
@@ -287,7 +411,7 @@ class Checkers:
             self.fail(f"{stage.name} is done with {len(trained)} iterations, {len(wanted)} are its budget: {own}")
         if abs(len(trained) * 2048 - stage.tokens) > 2048 * len(ladder):
             self.fail(f"{stage.name} is done with {len(trained) * 2048} tokens of {stage.tokens}")
-        if made.lost_loss:
+        if made.lost_loss and f"{CAMPAIGN}/{stage.name}/{attempt}" not in self.logs_lost:
             self.fail(f"{stage.name} is done although its loss was lost")
         self.gates(stage, made)
 

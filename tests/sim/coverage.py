@@ -7,26 +7,16 @@ from collections import Counter
 from reconciler.cluster.batch import OutcomeKind
 from reconciler.model.plan import ActionKind
 from reconciler.model.status import Reason
+from tests.sim.campaigns import CAMPAIGNS
 from tests.sim.chance import ALWAYS, RATES_MAX
 
 NOT_HERE = frozenset(
     {
         "reason: GateFailed",  # no code gives it (kept for readers of old output)
         "reason: NextRung",
-        "reason: BaselineNeeded",  # every source was evaluated by its own stage
-        "reason: VerdictUnreadable",  # nobody damages files here but crashes, and a verdict is made safe
-        "reason: NodeHoursExhausted",  # the bound is generous; a checker holds it
-        "reason: JobsExhausted",  # two fruitless jobs hold sooner; seen in none of 800 seeds
-        "reason: SourceUnusable",  # a done stage's last checkpoint is written back before a crash can take it
-        "reason: Suspended",  # these depend on manifests that this campaign does not have
-        "reason: GateHolds",
-        "reason: SubmitWindowClosed",
-        "reason: ListMissing",
-        "reason: ListChanged",
-        "reason: ListBad",
     }
 )
-"""What the small campaign cannot reach; `tests/planner` has it."""
+"""What cannot occur."""
 
 
 def wanted() -> list[str]:
@@ -37,6 +27,7 @@ def wanted() -> list[str]:
     found += [f"reason: {reason}" for reason in Reason if f"reason: {reason}" not in NOT_HERE]
     found += [f"file system: flock {mode}" for mode in ("shared", "local", "none")]
     found += ["file system: links False", "person: unlocks", "ended: done", "ended: ladder exhausted"]
+    found += [f"campaign: {name}" for name in CAMPAIGNS]
     return found
 
 

@@ -13,6 +13,8 @@ from ruamel.yaml import YAML
 TOKENS_PER_ITERATION = 2048
 SAVE_EVERY = 4
 TOP_RATE = 2e-3
+ELSEWHERE = "elsewhere"
+"""The source of a stage that goes on from a checkpoint made elsewhere."""
 BOUNDS = {"weak": 0.10, "strong": 0.30}
 DATASETS = {"prose": "D0", "docs": "D1", "code": "D2"}
 
@@ -28,8 +30,8 @@ class Leg:
 
     def rate(self, position: int, begins: int) -> float:
         """Of the step after `position` steps of the whole lineage; the leg began at `begins`."""
-        if position < self.warmup:
-            return TOP_RATE * position / self.warmup
+        if position - begins < self.warmup:
+            return TOP_RATE * (position - begins) / self.warmup
         if self.shape == "constant":
             return TOP_RATE
         return TOP_RATE * (1.0 - math.sqrt((position - begins) / self.iterations))
@@ -46,6 +48,7 @@ class Stage:
     shift: str
     ladder: dict[str, tuple[Leg, ...]]
     nodes: int
+    suspended: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,13 @@ class Declared:
     jobs_per_attempt: int
     attempts_per_stage: int
     node_hours: float
+    windows: tuple[tuple[float, float], ...] = ()
+    """Hours of each day in which jobs may be submitted; none: all."""
+
+    def closed(self, at: float) -> bool:
+        """Whether no job may be submitted now."""
+        hour = at % 86400 / 3600
+        return bool(self.windows) and not any(begins <= hour < ends for begins, ends in self.windows)
 
     def before(self, stage: str) -> list[str]:
         names = list(self.stages)
@@ -80,13 +90,22 @@ def declared(texts: Mapping[str, str]) -> Declared:
         spec = specs[name]
         done = [stage.symbol for stage in stages.values()]
         ladder = {rung["name"]: legs(rung["legs"], int(spec["tokens"]), done[1:], sizes) for rung in spec["strategies"]}
-        source = "" if spec["source"] == "random" else spec["source"]["stage"]
+        source = "" if spec["source"] == "random" else spec["source"].get("stage", ELSEWHERE)
         shift = spec.get("shift", "weak")
         stages[name] = Stage(
-            name, DATASETS[spec["dataset"]], int(spec["tokens"]), source, shift, ladder, spec["resources"]["nodes"]
-        )
+            name, DATASETS[spec["dataset"]], int(spec["tokens"]), source, shift, ladder, spec["resources"]["nodes"],
+            spec.get("suspend", False),
+        )  # fmt: skip
     bounds = campaign["bounds"]
-    return Declared(stages, bounds["jobsPerAttempt"], bounds["attemptsPerStage"], float(bounds["nodeHours"]))
+    attempts = bounds["attemptsPerStage"] if campaign["onFailedGate"] == "advance" else 1
+    cluster = next(each["spec"] for each in documents if each["kind"] == "Cluster")
+    windows = tuple((hours(w["from"]), hours(w["to"])) for w in cluster["scheduler"].get("submitWindows", ()))
+    return Declared(stages, bounds["jobsPerAttempt"], attempts, float(bounds["nodeHours"]), windows)
+
+
+def hours(clock: str) -> float:
+    whole, minutes = clock.split(":")
+    return int(whole) + int(minutes) / 60
 
 
 def legs(spec: list[dict[str, Any]], tokens: int, buffer: list[str], sizes: dict[str, float]) -> tuple[Leg, ...]:

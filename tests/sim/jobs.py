@@ -70,6 +70,12 @@ def number_in(data: bytes | None) -> int | None:
     return int(data[4:].split(b" ", 1)[0])
 
 
+def made_elsewhere(number: int, folder: str, iteration: int) -> Made:
+    """A checkpoint that another program trained, on four ranks and at the top rate."""
+    steps = iteration * 16
+    return Made(number, folder, iteration, (), fork.Stored(2e-3, 0.0, 0.0, steps, "constant", steps), 4)
+
+
 def names_of(ranks: int) -> list[str]:
     shards = [f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(ranks)]
     return ["mp_rank_00_model_states.pt", *shards]
@@ -82,6 +88,7 @@ def program(world: World, job: Job) -> Steps:
         disk.place(script.log, b"")
     except OSError:
         return 1
+    world.check.opens_log(job)
     world.log(job, f"reconcile: 2026-10-01T00:00:00Z job {job.id} begins on {job.node}")
     try:
         stopped = yield from guard(world, job)
@@ -136,6 +143,19 @@ def guard(world: World, job: Job) -> Steps:
                 return 75
             if status in (35, 153) and disk.get(f"{folder}/writers/{other}"):
                 disk.unlink(f"{folder}/writers/{other}")
+    return marked(world, job) if job.script.marked else 0
+
+
+def marked(world: World, job: Job) -> int:
+    """Under one key one job runs; noted by the first."""
+    disk, mark = world.disk, f"{job.script.attempt}/begun/{job.key.replace('/', '+')}"
+    disk.makedirs(f"{job.script.attempt}/begun")
+    if disk.get(mark) is None:
+        disk.place(mark, f"{job.id}\n".encode())
+    began = (disk.read(mark) or b"").decode().strip()
+    if began != job.id:
+        world.log(job, f"job {began} has begun under the key of this one, which ends without touching anything")
+        return 75
     return 0
 
 
@@ -147,6 +167,8 @@ def train(world: World, job: Job) -> Iterator[float]:
     begun = world.now
     world.log(job, "training ...")
     yield 3.0 + 2.0 * dice.random()
+    if world.disk.read(call.environment["DATA_FILE_LIST"]) is None:
+        raise Failed(f"FileNotFoundError: {call.environment['DATA_FILE_LIST']}")
     made = load(world, job, call)
     fate = next(
         (name for name in ("crashes", "crashes with status 0", "hangs", "loses its loss")
@@ -217,14 +239,15 @@ def load(world: World, job: Job, call: Call) -> Made | None:
     """The checkpoint at LOAD, None if the launcher finds none and goes on from random weights."""
     disk, folder = world.disk, call.environment["LOAD"]
     pointer = "latest_universal" if "--universal-checkpoint" in call.arguments else "latest"
-    tag = call.flag("--load-tag") or (disk.read(f"{folder}/{pointer}") or b"").decode("ascii", "replace")
-    if not tag:
+    named = disk.read(f"{folder}/{pointer}")
+    tag = call.flag("--load-tag") or (named or b"").decode("ascii", "replace")
+    if not tag and named is None:
         if pointer == "latest_universal":
             raise Failed(f"ValueError: Invalid checkpoint path {folder}")
         world.log(job, f"WARNING: could not find the metadata file {folder}",
                   "    will not load any checkpoints and will start from random")  # fmt: skip
         return None
-    names = disk.names(f"{folder}/{tag}")
+    names = disk.names(f"{folder}/{tag}") if tag else []  # a pointer that is there and empty names nothing
     files = [name for name in names if name.endswith(".pt")]
     if not files:
         raise Failed(f"AssertionError: Unable to find checkpoint {folder}/{tag}")

@@ -7,15 +7,18 @@ import builtins
 import errno
 import io
 import traceback
-from collections.abc import Callable, Sequence
-from types import CodeType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from types import CodeType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from reconciler.cluster.ports import CommandFailed, LinkLost, Unreachable
 from tests.sim.checkers import Broken
 from tests.sim.disk import problem
 from tests.sim.machine import Killed, Node, Process, Trap
-from tests.sim.system import modules, opener
+from tests.sim.system import NAMES, modules, opener
 
 if TYPE_CHECKING:
     from tests.sim.people import Person
@@ -23,15 +26,45 @@ if TYPE_CHECKING:
 
 WRITES = ("write", "mkdir", "create", "rename", "link")
 READS = ("listdir", "open", "read", "fstat")
-COMPILED: dict[bytes, CodeType] = {}
+BEGINS = '\n\nif __name__ == "__main__":\n    main()\n'
+"""The last lines of the agent: with the rest defined, they are all that one exec does."""
 
 
-def compiled(source: bytes | str) -> CodeType:
-    """The agent is the same for every exec: it is compiled once."""
-    key = source if isinstance(source, bytes) else source.encode()
-    if key not in COMPILED:
-        COMPILED[key] = compile(key, "<agent>", "exec")
-    return COMPILED[key]
+@dataclass(frozen=True)
+class Program:
+    """The agent's source, defined once: every exec runs its `main` with the modules of its own process."""
+
+    scope: dict[str, Any]
+    builtins: dict[str, Any]
+
+
+@cache
+def program(source: bytes) -> Program:
+    """Definitions are the same for every exec, and hold nothing that a run changes (a test holds it)."""
+    text = source.decode()
+    assert text.endswith(BEGINS), "the agent does not begin with its last lines any more"
+    mine = dict.fromkeys(NAMES, SimpleNamespace())
+
+    def imported(name: str, *rest: Any) -> Any:
+        return mine.get(name) or builtins.__import__(name, *rest)
+
+    inside = {**vars(builtins), "__import__": imported}
+    scope: dict[str, Any] = {"__name__": "__main__", "__builtins__": inside}
+    exec(compile(text.removesuffix(BEGINS), "<agent>", "exec"), scope)
+    return Program(scope, inside)
+
+
+@contextmanager
+def inside(program: Program, mine: Mapping[str, Any], opened: Callable[..., Any]) -> Iterator[None]:
+    """The program on one machine; runs nest, when another's pass runs within a call of the first."""
+    before = {name: program.scope[name] for name in NAMES if name in program.scope}, program.builtins["open"]
+    program.scope.update({name: mine[name] for name in before[0]})
+    program.builtins["open"] = opened
+    try:
+        yield
+    finally:
+        program.scope.update(before[0])
+        program.builtins["open"] = before[1]
 
 
 def run(process: Process, argv: Sequence[str], stdin: bytes) -> tuple[int, bytes]:
@@ -39,24 +72,25 @@ def run(process: Process, argv: Sequence[str], stdin: bytes) -> tuple[int, bytes
     stdout = io.BytesIO()
     mine = modules(process, stdin, stdout)
     mine["sys"].argv = ["-c", *argv[5:]]
-    scope: dict[str, Any] = {"__name__": "__main__"}
 
-    def imported(name: str, *rest: Any) -> Any:
-        return mine.get(name) or builtins.__import__(name, *rest)
+    def begin(source: bytes) -> None:
+        agent = program(source)
+        with inside(agent, mine, opener(process, mine["os"])):
+            agent.scope["main"]()
 
-    scope["__builtins__"] = {
-        **vars(builtins),
-        "__import__": imported,
-        "open": opener(process, mine["os"]),
-        "exec": lambda source: exec(compiled(source), scope),
-    }
+    first = {"exec": begin, "len": len, "int": int, "__import__": lambda name, *_: mine[name]}
     try:
-        exec(compiled(argv[4]), scope)
+        exec(compiled(argv[4]), {"__builtins__": first})
     except SystemExit as end:
         return int(end.code or 0), stdout.getvalue()
     except Killed:
         return -9, stdout.getvalue()
     return 0, stdout.getvalue()
+
+
+@cache
+def compiled(source: str) -> CodeType:
+    return compile(source, "<boot>", "exec")
 
 
 class SimulatedLink:

@@ -81,6 +81,7 @@ class Process:
         self.cluster, self.node, self.trap = cluster, node, trap
         self.pid = node.spawn()
         self.dead = False
+        self.begun = cluster.now
         self.points = 0
         self.files: dict[int, OpenFile] = {}
         self.pipes: dict[int, Any] = {}

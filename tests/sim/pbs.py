@@ -66,6 +66,10 @@ class Server:
         self.jobs: dict[int, Job] = {}
         self.next_number = 101
         self.down_until = 0.0
+        self.blank_until = 0.0
+        """Until then it lists nothing, and says so with status 0."""
+        self.blank_at = 0.0
+        """When somebody was told so last."""
 
     @property
     def down(self) -> bool:
@@ -104,6 +108,9 @@ class Server:
         if self.world.chance.happens("qselect: fails"):
             return 1, b"", b"qselect: Request invalid for state of server\n"
         assert USER in argv[-1].split(",")
+        if self.world.now < self.blank_until:
+            self.blank_at = self.world.now
+            return 0, b"", b""
         listed = [job for job in self.jobs.values() if self.by_id(job.id) and (history or not job.over)]
         return 0, "".join(f"{job.id}\n" for job in listed).encode(), b""
 
@@ -197,13 +204,12 @@ class Server:
             if dice.random() < 0.5:
                 self.queue(argv, text)
             return 77, b"", b"qsub: something else\n"
-        # Whoever has the id may find that PBS does not list it yet; who lists jobs sees all that it holds.
-        job = self.queue(argv, text, may_hide=fate == Fate())
+        job = self.queue(argv, text)
         if fate.killed:
             return -9, b"", b""
         return 0, f"{job.id}\n".encode() if fate.answers else b"", b""
 
-    def queue(self, argv: list[str], text: str, may_hide: bool = False) -> Job:
+    def queue(self, argv: list[str], text: str) -> Job:
         """Take a job: from here on it may run."""
         world, dice = self.world, self.world.chance.of("queue")
         variables = dict(pair.split("=", 1) for pair in argv[3].split(","))
@@ -219,7 +225,7 @@ class Server:
             job.state, job.substate, job.forgotten, job.ended_at = "F", 92, True, world.now
             world.check.ended(job)
             return job
-        if may_hide and world.chance.happens("job: on its way through a routing queue"):
+        if world.chance.happens("job: on its way through a routing queue"):
             job.unlisted_until = world.now + dice.uniform(5.0, 200.0)
         if world.chance.happens("job: never starts"):
             job.state, job.substate, job.stuck = "H", 20, True

@@ -14,6 +14,7 @@ from reconciler.cluster import execute, observe
 from reconciler.cluster.ports import ClusterError
 from reconciler.model.status import Reason
 from reconciler.planner.desired import Desired
+from tests.sim.campaigns import TURNS, commit
 from tests.sim.link import SimulatedLink
 from tests.sim.swap import swapped
 
@@ -67,6 +68,23 @@ class Person:
             return done
         finally:
             self.busy = False
+
+    def takes(self, letter: str) -> None:
+        """Another commit."""
+        self.desired, self.old = commit(self.world.campaign, letter)[0], None
+        self.world.check.ladders_turned += 1
+        self.world.say(f"{self.name} takes commit {letter}")
+
+    def moves_a_rung_up(self, told: str) -> bool:
+        """As the message says: in a commit; False if the rung is at the top already."""
+        found = re.search(r"move (\S+) to the top of the ladder of (\S+) in a commit", told)
+        if found is None:
+            return False
+        rung, stage = found.groups()
+        turned = TURNS[self.desired.revision[0]] ^ {stage}
+        letter = next(letter for letter, stages in TURNS.items() if stages == turned)
+        self.takes(letter)
+        return next(iter(self.world.declared_at(letter).stages[stage].ladder)) == rung
 
     def look(self, desired: Desired) -> loop.Look:
         with self.world.speaking(self):

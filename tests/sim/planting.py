@@ -22,7 +22,7 @@ from reconciler.model.templates import Template, Templates
 from tests.sim import speed
 from tests.sim.checkers import Broken
 from tests.sim.run import simulate
-from tests.sim.spaces import each_interruption
+from tests.sim.stories import STORIES
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Bug:
     """Faults that the seeds have often: what it takes is rare otherwise."""
     hint: int = 0
     """The seed that caught it last is tried first, to save time."""
-    enumerated: bool = False
-    """It takes one moment: small spaces find it, seeds seldom do."""
+    story: str = ""
+    """The one that is about it; no seed is tried."""
 
 
 @contextmanager
@@ -78,10 +78,12 @@ def _in_template(bug: Bug) -> Iterator[None]:
     edited = Templates({**files, name: Template(replaced(was.text, bug), was.file)})
     render = sys.modules["reconciler.cluster.render"]
     render.packaged = lambda: edited  # type: ignore[attr-defined]
+    speed.forget()
     try:
         yield
     finally:
         render.packaged = packaged  # type: ignore[attr-defined]
+        speed.forget()
 
 
 def _in_function(bug: Bug) -> Iterator[None]:
@@ -109,15 +111,23 @@ def _in_function(bug: Bug) -> Iterator[None]:
 
 
 def catch(bug: Bug) -> str:
-    """How it was caught: by which seed, or by which small space; "" if by none."""
+    """How it was caught: by its story or by which seed; "" if it was not."""
     with planted(bug):
-        if bug.enumerated:
-            try:
-                each_interruption()
-            except Broken as broken:
-                return f"another apply in the middle: {broken}"
+        if bug.story:
+            return told(bug.story)
         for seed in dict.fromkeys((bug.hint, *range(bug.seeds))):
             found = simulate(seed, likely=bug.likely)
             if found.kind:
                 return f"seed {seed}: {found.kind}: {found.failure}"
+    return ""
+
+
+def told(story: str) -> str:
+    """How a story ends otherwise than it should; "" if it ends as it should."""
+    try:
+        STORIES[story]()
+    except Broken as broken:
+        return f"{story}: {broken}"
+    except Exception as failed:
+        return f"{story}: {type(failed).__name__}: {failed}"
     return ""

@@ -29,6 +29,8 @@ class Script:
     attempt: str = ""
     guarded: bool = False
     looks_for_writers: bool = False
+    marked: bool = False
+    """It notes under which key it runs, and ends if another job has."""
     calls: list[Call] = field(default_factory=list)
     convert: tuple[str, str] | None = None
     strategy: str = ""
@@ -45,6 +47,7 @@ class Script:
 def read(text: str) -> Script:
     """Everything that the script says."""
     found = Script(guarded="flock --nonblock 9" in text, looks_for_writers='for writer in "$attempt"/writers/*' in text)
+    found.marked = 'echo "$job" >"$mark"' in text and 'if [ "$began" != "$job" ]' in text
     exported: dict[str, str] = {}
     for line in text.replace("\\\n", " ").splitlines():
         head = re.match(r"# Campaign .*, strategy (\S+)", line)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
+from tests.sim.campaigns import commit
 from tests.sim.chance import Chance
 from tests.sim.checkers import Broken
 from tests.sim.link import failing
 from tests.sim.machine import Process, Trap
 from tests.sim.people import Person, deterministic
-from tests.sim.run import commits
 from tests.sim.speed import remembered
 from tests.sim.world import World
 
@@ -42,11 +42,11 @@ def quiet(flock: str = "shared") -> World:
     """A site where nothing goes wrong by chance, and two people."""
     chance = Chance(5)
     chance.rates = dict.fromkeys(chance.rates, 0.0)
-    world = World(chance, {name: both[1] for name, both in commits().items()})
+    world = World(chance)
     world.disk.flock_mode, world.disk.links, world.pbs.history_s = flock, True, 1e9
     del world.logins[1:]
     for name in ("ada", "bob"):
-        world.people.append(Person(world, name, commits()["a" * 40][0]))
+        world.people.append(Person(world, name, commit("plain", "a")[0]))
     return world
 
 

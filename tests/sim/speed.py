@@ -5,63 +5,86 @@ Only functions of values are, by everything they depend on. What is remembered i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from reconciler import loop
 from reconciler.model import recipe as recipes
-from reconciler.planner import drift, planner
+from reconciler.planner import drift, forecast, look, rungs
 from tests.sim.swap import swapped
 
-RECIPES: dict[Any, Any] = {}
-DIGESTS: dict[int, tuple[Any, str]] = {}
-VERDICTS: dict[Any, Any] = {}
-WANTS: dict[Any, Any] = {}
-DIGESTS_MAX = 5000
+ANSWERS: dict[Any, tuple[Any, Any]] = {}
+"""Function, key → what the key names by its identity and so must stay, and the answer."""
+ANSWERS_MAX = 20_000
+
+
+def once(function: Callable[..., Any], key: Callable[..., Any], keeps: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, that answers an equal question once. `keeps` gives what `key` names by its identity."""
+
+    def answered(*arguments: Any) -> Any:
+        asked = (function, key(*arguments))
+        if asked not in ANSWERS:
+            if len(ANSWERS) > ANSWERS_MAX:
+                ANSWERS.clear()
+            ANSWERS[asked] = (keeps(*arguments), function(*arguments))
+        return ANSWERS[asked][1]
+
+    return answered
+
+
+def of_resolve(
+    catalog: Any, campaign: str, stage: Any, strategy: Any, before: Any, lists: Any, parts: Any = None
+) -> Any:
+    outcomes = tuple((outcome.stage, outcome.recipe.attempt) for outcome in before)
+    known = tuple(sorted(lists.items())), tuple(sorted((parts or {}).items()))
+    return id(catalog), campaign, stage.metadata.name, stage.spec.tokens, strategy.name, outcomes, known
+
+
+def of_agrees(declared: Any, text: str) -> Any:
+    return (declared.recipe.digest, declared.leg, declared.newest, declared.load, declared.universal,
+            declared.data_list, text)  # fmt: skip
+
+
+def of_commit(desired: Any, *_: Any) -> Any:
+    return id(desired.catalog), desired.campaign, desired.revision, desired.dirty
+
+
+def of_render(job: Any, log: str, templates: Any) -> Any:
+    return repr(job), log, id(templates)
 
 
 @contextmanager
 def remembered() -> Iterator[None]:
     """Within it, equal questions are answered once."""
-    resolve, agrees, wants = vars(planner)["resolve"], vars(loop)["agrees"], drift._wants
-    compute = vars(recipes.Recipe)["digest"].fget
+    recipe = recipes.Recipe
 
-    def resolve_once(catalog: Any, campaign: str, stage: Any, strategy: Any, before: Any, lists: Any) -> Any:
-        key = (
-            resolve, id(catalog), campaign, stage.metadata.name, strategy.name,
-            tuple((outcome.stage, outcome.recipe.attempt) for outcome in before), tuple(sorted(lists.items())),
-        )  # fmt: skip
-        if key not in RECIPES:
-            RECIPES[key] = (catalog, resolve(catalog, campaign, stage, strategy, before, lists))
-        return RECIPES[key][1]
+    def catalog(desired: Any, *_: Any) -> Any:
+        return desired.catalog
 
-    def digest_once(self: Any) -> str:
-        known = DIGESTS.get(id(self))
-        if known is None or known[0] is not self:
-            if len(DIGESTS) > DIGESTS_MAX:
-                DIGESTS.clear()
-            known = DIGESTS[id(self)] = (self, compute(self))
-        return known[1]
-
-    def agrees_once(declared: Any, text: str) -> Any:
-        key = (agrees, declared.recipe.digest, declared.leg, declared.newest, declared.load, declared.universal,
-               declared.data_list, text)  # fmt: skip
-        if key not in VERDICTS:
-            VERDICTS[key] = agrees(declared, text)
-        return VERDICTS[key]
-
-    def wants_once(desired: Any) -> Any:
-        key = (wants, id(desired.catalog), desired.campaign)
-        if key not in WANTS:
-            WANTS[key] = (desired.catalog, wants(desired))
-        return WANTS[key][1]
+    def first(value: Any, *_: Any) -> Any:
+        return value
 
     answers = {
-        (planner, "resolve"): resolve_once,
-        (recipes.Recipe, "digest"): property(digest_once),
-        (loop, "agrees"): agrees_once,
-        (drift, "_wants"): wants_once,
+        (rungs, "resolve"): once(vars(rungs)["resolve"], of_resolve, first),
+        (loop, "agrees"): once(vars(loop)["agrees"], of_agrees, first),
+        (loop, "render"): once(vars(loop)["render"], of_render, lambda job, log, templates: templates),
+        (drift, "_wants"): once(vars(drift)["_wants"], of_commit, catalog),
+        (drift, "wanted"): once(drift.wanted, of_commit, catalog),
+        (drift, "applied_text"): once(drift.applied_text, of_commit, catalog),
+        (drift, "since_applied"): once(
+            drift.since_applied, lambda desired, seen: (of_commit(desired), seen.applied), catalog
+        ),
+        (look, "read_lists"): once(
+            vars(look)["read_lists"], lambda desired, seen: (of_commit(desired), tuple(seen.lists.items())), catalog
+        ),
+        (forecast, "_leg"): once(
+            forecast._leg,
+            lambda desired, lists, recipe, leg, boundary: (of_commit(desired), id(lists), id(recipe), id(leg), boundary),
+            lambda desired, lists, recipe, leg, boundary: (desired.catalog, lists, recipe, leg),
+        ),
+        (recipe, "digest"): property(once(vars(recipe)["digest"].fget, id, first)),
+        (recipe, "to_file"): once(recipe.to_file, id, first),
     }
     with swapped(answers):
         yield
@@ -69,5 +92,4 @@ def remembered() -> Iterator[None]:
 
 def forget() -> None:
     """The code has changed."""
-    for memory in (RECIPES, DIGESTS, VERDICTS, WANTS):
-        memory.clear()
+    ANSWERS.clear()

@@ -17,10 +17,12 @@ from tests.sim.disk import Inode, problem
 from tests.sim.machine import Child, Killed, OpenFile, Process
 
 USER = "ada"
+NAMES = ("os", "fcntl", "subprocess", "select", "time", "pwd", "sys")
+"""The modules that differ from the real ones."""
 
 
 def modules(process: Process, stdin: bytes, stdout: io.BytesIO) -> dict[str, Any]:
-    """The modules that differ from the real ones."""
+    """Each of `NAMES` as one process has it."""
     fake = Os(process)
     return {
         "os": fake,
@@ -105,6 +107,9 @@ class Os:
         self.process.point("unlink", path)
         self.disk.unlink(path)
 
+    def lstat(self, path: str) -> SimpleNamespace:
+        return self.stat(path)
+
     def stat(self, path: str) -> SimpleNamespace:
         self.process.point("stat", path)
         return about(self.disk.find(path))
@@ -175,7 +180,7 @@ class Path:
     def islink(self, path: str) -> bool:
         return False
 
-    def lexists(self, path: str) -> bool:
+    def exists(self, path: str) -> bool:
         if path == "/proc/self":
             return True
         try:
@@ -184,15 +189,6 @@ class Path:
         except OSError:
             return False
         return True
-
-    exists = lexists
-
-    def isdir(self, path: str) -> bool:
-        try:
-            self.process.point("stat", path)
-            return self.process.disk.find(path).folder
-        except OSError:
-            return False
 
 
 class Entry:

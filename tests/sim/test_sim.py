@@ -10,17 +10,26 @@ from collections import Counter
 
 import pytest
 
+from reconciler.cluster.observe import agent_source
 from tests.sim.bugs import BUGS
+from tests.sim.bugs_of_stories import STORY_BUGS
 from tests.sim.chance import RATES_MAX
+from tests.sim.checkers import Broken
+from tests.sim.link import program
 from tests.sim.people import deterministic
 from tests.sim.planting import Bug, catch, planted
+from tests.sim.qstat import Job
 from tests.sim.run import Result, liveness, simulate
 from tests.sim.shrink import shrunk
 from tests.sim.spaces import CALLS_MIN, HOW, each_call, each_interruption, quiet
 from tests.sim.speed import remembered
+from tests.sim.stories import STORIES
 
 SEEDS = 200
-BUGS_MIN = 25
+BUGS_MIN = 60
+ALL_BUGS = (*BUGS, *STORY_BUGS)
+WITHOUT_A_BUG = {"the file server crashes at any moment"}
+"""A space that was enumerated once and found something; what it found has a story of its own."""
 
 
 def whole(result: Result) -> str:
@@ -37,22 +46,6 @@ def test_the_ordinary_seeds_are_clean() -> None:
         assert not result.kind, whole(result)
         counts.update(result.counts)
     assert [name for name in RATES_MAX if not counts[name]] == []
-
-
-FOUND = {
-    38: "the first save of a stage was cut off: `latest` named it, and every later job loaded it and died",
-    62: "the same",
-    175: "the journal's folder was not safe in the workspace when the first qsub ran",
-    253: "a first stage that lost its checkpoints was stopped for ever, also when a person let it start over",
-    43: "without job history a job whose qsub's answer was lost was submitted again after it had ended",
-}
-"""Seeds that found something in the product, and what; the mended code has tests of its own besides."""
-
-
-@pytest.mark.parametrize("seed", FOUND)
-def test_what_was_found_stays_found(seed: int) -> None:
-    result = simulate(seed)
-    assert not result.kind, whole(result)
 
 
 REPLAY = """
@@ -94,20 +87,71 @@ def test_another_apply_runs_within_each_call_of_the_first() -> None:
     assert each_interruption() > CALLS_MIN
 
 
+def listed_as_none() -> list[Job]:
+    """A qsub gives no answer and its job is held; PBS lists nothing, so it is submitted again, trains and ends; then
+    the first is let go. The jobs of that key."""
+    world = quiet()
+    ada, first = world.people[0], "small/stage-1"
+    world.pbs.blank_until = world.now + 1500.0
+    with deterministic(world), remembered():
+        world.chance.rates["qsub: answer lost"] = 1.0
+        ada.one_pass()
+        world.chance.rates["qsub: answer lost"] = 0.0
+        world.pbs.hold(world.pbs.jobs[101])
+        for _ in range(10):
+            world.pass_time(world.now + 60.0)
+            ada.one_pass()
+        world.pbs.release(world.pbs.jobs[101])
+        world.pass_time(world.now + 100.0)
+    return [job for job in world.pbs.jobs.values() if job.key.startswith(first) and job.kind == "train"]
+
+
+def test_a_job_that_was_submitted_again_since_none_was_listed_trains_over_nothing() -> None:
+    """Nothing can tell of the first, so only the guard in the script stands between the two: one runs, whichever."""
+    assert [(job.key[-11:], job.exit) for job in listed_as_none()] == [("l0/n0/train", 75), ("l0/n0/train", 0)]
+
+
+def test_without_the_guard_it_would() -> None:
+    guard = Bug("jobs run under one key", "template guard.pbs", 'if [ "$began" != "$job" ]; then', "if false; then")
+    with planted(guard), pytest.raises(Broken, match="runs under the key that"):
+        listed_as_none()
+
+
 def test_a_campaign_without_faults_comes_to_its_end() -> None:
     world = quiet()
     with deterministic(world), remembered():
         assert liveness(world)[0] == "done"
 
 
+# --- stories ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_each_story_ends_as_it_should(name: str) -> None:
+    STORIES[name]()
+
+
 # --- the simulator itself ---------------------------------------------------------------------------------------------
 
 
 def test_there_are_enough_bugs_and_each_has_a_name_of_its_own() -> None:
-    assert len({bug.name for bug in BUGS}) == len(BUGS) >= BUGS_MIN
+    assert len({bug.name for bug in ALL_BUGS}) == len(ALL_BUGS) >= BUGS_MIN
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_every_story_has_a_bug_that_it_catches() -> None:
+    assert {bug.story for bug in STORY_BUGS} | WITHOUT_A_BUG == set(STORIES)
+
+
+def test_a_run_of_the_agent_changes_nothing_in_its_program() -> None:
+    """It is defined once and begun for every exec."""
+    found = program(agent_source()).scope
+    before = {name: repr(value) for name, value in found.items() if not callable(value) and name != "__builtins__"}
+    simulate(4)
+    assert {name: repr(found[name]) for name in before} == before
+    assert program(agent_source()).scope is found
+
+
+@pytest.mark.parametrize("bug", ALL_BUGS, ids=lambda bug: bug.name)
 def test_every_deliberate_bug_is_caught(bug: Bug) -> None:
     assert catch(bug), f"{bug.seeds} seeds did not notice that {bug.name}"
 

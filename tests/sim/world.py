@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.sim import jobs
+from tests.sim import hands, jobs
+from tests.sim.campaigns import EXTERNAL, EXTERNAL_ITERATION, LISTS, commit
 from tests.sim.chance import Chance
 from tests.sim.checkers import Checkers
 from tests.sim.declared import Declared
 from tests.sim.disk import Disk, Inode
-from tests.sim.jobs import Made
+from tests.sim.jobs import Made, file_bytes, names_of
 from tests.sim.machine import Node, OpenFile, Process
 from tests.sim.pbs import Command, Server
 from tests.sim.qstat import Job, Steps
@@ -28,10 +29,10 @@ WORKSPACE = "/w"
 class World:
     """Everything that is outside of the reconcilers."""
 
-    def __init__(self, chance: Chance, variants: dict[str, Declared]) -> None:
-        self.chance, self.variants = chance, variants
-        self.declared = next(iter(variants.values()))
-        self.now = BEGINS_S
+    def __init__(self, chance: Chance, campaign: str = "plain") -> None:
+        self.chance, self.campaign = chance, campaign
+        self.declared = self.declared_at("a")
+        self.now, self.clocks_jumped = BEGINS_S, False
         self.trace: list[str] = []
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.sequence = 0
@@ -49,23 +50,36 @@ class World:
         self.numbers = 0
         self.nonces = 0
         self.check = Checkers(self)
-        self._lists()
-        for mode in (f"file system: flock {self.disk.flock_mode}", f"file system: links {self.disk.links}",
+        self._files()
+        for mode in (f"campaign: {campaign}",
+                     f"file system: flock {self.disk.flock_mode}", f"file system: links {self.disk.links}",
                      f"PBS: history {self.pbs.history_s:.0f} s", f"campaign: forgets {self.forgets}"):  # fmt: skip
             chance.counts[mode] += 1
 
-    def _lists(self) -> None:
+    def _files(self) -> None:
+        """What is there before anybody looks: the launcher, the data lists, a checkpoint that was made elsewhere."""
         self.disk.makedirs("/r/data")
         self.disk.makedirs("/launcher")
-        for symbol in ("D0", "D1", "D2"):
-            text = f"0.75 /data/{symbol}-a text\n0.25 /data/{symbol}-b more\n"
-            self.disk.place(f"/r/data/{symbol}.txt", text.encode())
-            self.disk.place(f"/r/data/val-{symbol}.txt", f"1.0 /data/val-{symbol} text\n".encode())
+        for path, text in LISTS.items():
+            self.disk.place(f"/r/{path}", text.encode())
+        if self.campaign.startswith("external"):
+            folder, at = f"/r/{EXTERNAL}", EXTERNAL_ITERATION
+            made = jobs.made_elsewhere(self.next_made(), folder, at)
+            self.made[made.number] = made
+            inside = f"{folder}/global_step{at}"
+            names = names_of(made.ranks)
+            if self.campaign == "external universal":
+                inside, names = f"{inside}_universal", ["weights.pt"]
+                self.disk.makedirs(inside)
+                self.disk.place(f"{folder}/latest_universal", f"global_step{at}_universal".encode())
+            self.disk.makedirs(inside)
+            for name in names:
+                self.disk.place(f"{inside}/{name}", file_bytes(made.number, name))
         for inode in self.disk.every():
             inode.sync()
 
-    def declared_at(self, commit: str) -> Declared:
-        return self.variants[commit]
+    def declared_at(self, revision: str) -> Declared:
+        return commit(self.campaign, revision[0])[1]
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -146,12 +160,24 @@ class World:
         if happens("site: PBS is down"):
             self.pbs.down_until = self.now + dice.uniform(20.0, 200.0)
             self.say("PBS goes down")
+        if happens("site: PBS lists nothing, with status 0"):
+            self.pbs.blank_until = self.now + dice.uniform(20.0, 600.0)
+            self.say("PBS comes back and lists nothing")
         if happens("site: disk is full"):
             self.disk.full = True
             self.say("the disk is full")
             self.at(self.now + dice.uniform(20.0, 200.0), lambda: setattr(self.disk, "full", False))
         if happens("site: clock jumps"):
             dice.choice(self.logins).skew_s += dice.uniform(-60.0, 60.0)
+        if happens("site: clock jumps by hours or days"):
+            node = dice.choice(self.logins)
+            node.skew_s = dice.choice((-1.0, 1.0)) * dice.choice((1000.0, 3700.0, 90_000.0, 400_000.0))
+            self.clocks_jumped = True
+            self.say(f"the clock of {node.name} is off by {node.skew_s:.0f} s")
+        for fault, what in (("deletes a part of the workspace", hands.delete), ("edits a data list", hands.edit_list),
+                            ("leaves a file of another version", hands.leave)):  # fmt: skip
+            if happens(f"person: {fault}"):
+                what(self)
         if happens("site: file server crashes"):
             self.crash()
         if happens("site: login node boots"):
