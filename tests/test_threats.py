@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import math
 import os
 import pickle
 import re
@@ -18,12 +19,17 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from reconciler.cli import machine
 from reconciler.cli.machine import NotAPlan, saved_plan
 from reconciler.cli.plan import _save as save_plan
+from reconciler.cli.problems import render as shown
+from reconciler.cli.validate import validate
 from reconciler.cluster import agent_lock
 from reconciler.cluster.agent_qstat import job_record
 from reconciler.cluster.doctor_agent_data import BadPair, Data
@@ -34,16 +40,22 @@ from reconciler.cluster.render import render, templates_of
 from reconciler.cluster.ssh import Refused
 from reconciler.cluster.sshconfig import Asked, parse
 from reconciler.convert import universal
+from reconciler.domain.loading import load
 from reconciler.local import indexed
 from reconciler.local.indexed import IndexedDataset, NotIndexed
 from reconciler.model.observed import Unread
+from reconciler.model.problems import Problem, Where
 from reconciler.model.templates import Unrenderable
+from reconciler.planner.desired import Desired
+from reconciler.planner.why import why
 from reconciler.record.repository import revision_of
 from tests.cluster.node import Node
 from tests.cluster.test_ssh_login import AskingHost, through
 from tests.cluster.world import CAMPAIGN, World, train, write
 from tests.e2e import campaign
 from tests.fuzz.targets_files import HOSTILE, archive_of
+from tests.planner import world as planned
+from tests.planner.test_trial import GOOD, tried
 
 ROOT = Path(__file__).parent.parent
 
@@ -127,6 +139,83 @@ def test_a_folder_that_looks_like_a_repository_is_none(checkout: Checkout, workt
     assert "no local cluster" in checkout.look(folder)
     assert not checkout.canary.exists()
     assert revision_of([checkout.root / "manifests"]).commit == checkout.git("rev-parse", "HEAD").strip()
+
+
+REASONS = {
+    "a control sequence": "\x9b31m",
+    "an escape": "\x1b[2J",
+    "text turned around": "\u202egnp.exe",
+    "an isolate": "\u2066late",
+    "another line": "\u2028CPT020 is fine",
+    "another row": "fine\n0 problems",
+}
+
+
+@pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS)
+def test_a_reason_to_stray_cannot_steer_the_terminal(checkout: Checkout, reason: str) -> None:
+    """A waiver's reason is prose by whoever sent it, and stands in every view and in the JSON of a review's tools."""
+    stages = checkout.root / "manifests/stages.yaml"
+    waived = json.dumps(reason)  # YAML reads JSON's escapes as what they stand for
+    text, times = re.subn(r"(rule: CPT020, reason: )[^}]+", lambda found: found.group(1) + waived, stages.read_text())
+    assert times == 1
+    stages.write_text(text)
+    for options in ([], ["--json"]):
+        done = CliRunner().invoke(validate, [*options, str(checkout.root / "manifests")])
+        assert (done.exit_code, "M026" in done.output) == (1, True)
+        assert done.output.replace("\n", "").isprintable()
+    problem = Problem("M047", Where("stages.yaml", 1, 1), reason, reason, reason, reason, waived=reason)
+    assert shown([problem, replace(problem, waived=None)], {}).replace("\n", "").isprintable()
+
+
+TWELVE = range(1, 13)
+MATRIX = ", ".join(f"m{i}: {{D0: 0.{i:02}, D2: 0.{100 - i}}}" for i in TWELVE)
+MUCH = {
+    "a matrix of 1728 variants": (
+        f"trial: {{tokens: 100k, compare: [val-D0], matrix: {{mixture: {{{MATRIX}}}, divisor: {list(TWELVE)}, "
+        f"rate: [{', '.join(f'lrMax/{i}' for i in TWELVE)}]}}}}",
+        "{shape: cooldown, rewarm: true, warmup: 1%}",
+        "1728 variants",
+    ),
+    "a divisor of nine digits": (
+        "trial: {tokens: 100k, compare: [val-D0], matrix: {divisor: [1000000000, 999999999]}}",
+        "{shape: cosine}",
+        None,
+    ),
+    "a rate of 1e-300": ("source: {stage: stage-2}", "{shape: cooldown, decay: exponential, to: 1e-300}", None),
+    "a rate of 1e300": ("source: {stage: stage-2}", "{shape: cooldown, to: 1e300}", "M026"),
+    "a quoted exponent": ("source: {stage: stage-2}", '{shape: constant, at: "1e-999999999"}', "M026"),
+    "a batch of 1e300": ("batch: {times: 1e300, rate: linear}", "{shape: constant}", "M026"),
+    "a decay of 1e16 tokens": ("source: {stage: stage-2}", "{shape: cosine, over: 9999T}", None),
+}
+
+
+@pytest.mark.parametrize("case", MUCH)
+def test_no_number_in_a_manifest_is_worked_on_for_long(case: str) -> None:
+    more, policy, told = MUCH[case]
+    naive = "        - mixture: {D2: 1}\n          lr: {shape: constant}\n"
+    edit = planned.swapped((naive, f"        - mixture: {{D2: 1}}\n          lr: {policy}\n      {more}\n"))
+    began = time.monotonic()
+    loaded = load([(path.name, edit(path.read_text()).encode()) for path in planned.MANIFESTS.glob("*.yaml")])
+    assert (told is None) is loaded.ok
+    assert told is None or told in shown(loaded.problems, loaded.texts)
+    if loaded.ok:
+        desired = Desired(loaded.catalog, "quickstart", "c" * 40, False, planned.SITE)
+        assert len(planned.World(desired).plan().stages) == 4
+    assert time.monotonic() - began < 20
+
+
+def test_a_long_ladder_of_trials_is_checked_in_seconds() -> None:
+    """What a rung costs must not grow with the number of rungs: 200 of them, each a trial of 12 mixtures."""
+    naive = "    - name: naive\n      legs:\n        - mixture: {D2: 1}\n          lr: {shape: constant}\n"
+    trial = f"      trial: {{tokens: 100k, compare: [val-D0], matrix: {{mixture: {{{MATRIX}}}}}}}\n"
+    ladder = "".join(naive.replace("naive", f"r{rung}") + trial for rung in range(200))
+    edit = planned.swapped((naive, ladder))
+    began = time.monotonic()
+    loaded = load([(path.name, edit(path.read_text()).encode()) for path in planned.MANIFESTS.glob("*.yaml")])
+    assert loaded.ok
+    desired = Desired(loaded.catalog, "quickstart", "c" * 40, False, planned.SITE)
+    assert len(planned.World(desired).plan().stages) == 4
+    assert time.monotonic() - began < 20
 
 
 def own_configuration(checkout: Checkout, attack: str) -> None:
@@ -449,7 +538,17 @@ def test_the_program_makes_no_socket() -> None:
     assert [str(path) for path in (ROOT / "reconciler").rglob("*.py") if listening.search(path.read_text())] == []
 
 
-# --- hostile texts and pickles
+# --- answers, texts and pickles
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf, 1e308], ids=str)
+def test_a_loss_that_is_no_number_is_none_in_what_programs_read(loss: float) -> None:
+    tried_so = tried(lean=GOOD | {"val-D0": loss, "val-D2": 1e308}, even=GOOD)
+    plan, look = tried_so.plan(), tried_so.look()
+    chain = why(tried_so.desired, look, plan, tried_so.desired.stages[2])
+    for text in (machine.plan_json(plan, {}), machine.status_json(plan), machine.why_json(chain)):
+        json.loads(text, parse_constant=pytest.fail)
+    assert saved_plan(machine.plan_json(plan, {}))[0] == "quickstart"
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ from reconciler.cli.human import plan as plan_view
 from reconciler.cli.human import status as status_view
 from reconciler.cli.human.live import LiveView, PlainView, View
 from reconciler.cli.opening import Opened, connect, fail, manifests_option, open_campaign
-from reconciler.cli.screen import harmless, screen
+from reconciler.cli.screen import screen
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.cluster.process import SystemClock
+from reconciler.model.problems import harmless
 from reconciler.model.status import Phase
 from reconciler.planner.desired import Desired
 

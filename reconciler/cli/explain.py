@@ -47,7 +47,7 @@ def explain(code: str | None, markdown: bool) -> None:
     """
     if markdown:
         click.echo(page(), nl=False)
-    elif code is None:
+    elif not code:
         screen().print(_table())
     else:
         screen().print(Group(*_explained(code)), width=WIDTH)

@@ -31,7 +31,13 @@ def plan_json(plan: Plan, scripts: Mapping[str, str]) -> str:
     for action, value in zip(plan.actions, body["actions"], strict=True):
         value["key"] = str(action.key)
         del value["trains"]  # the recipe is in the action's files
-    return _sealed(json.loads(json.dumps(body, default=str)))
+    return _sealed(_plain(body))
+
+
+def _plain(body: dict[str, Any]) -> dict[str, Any]:
+    """What JSON has. It has no NaN and no infinity: a loss that is none is null, as one that is not there."""
+    plain: dict[str, Any] = json.loads(json.dumps(body, default=str), parse_constant=lambda constant: None)
+    return plain
 
 
 def _sealed(body: dict[str, Any]) -> str:
@@ -54,12 +60,12 @@ def status_json(plan: Plan) -> str:
         "done": plan.done,
         "stages": [asdict(status) for status in plan.stages],
     }
-    return json.dumps(body, indent=2, sort_keys=True, default=str) + "\n"
+    return json.dumps(_plain(body), indent=2, sort_keys=True) + "\n"
 
 
 def why_json(chain: Why) -> str:
     """Why a stage is where it is."""
-    return json.dumps({"format_version": FORMAT_VERSION, **asdict(chain)}, indent=2, sort_keys=True) + "\n"
+    return json.dumps(_plain({"format_version": FORMAT_VERSION, **asdict(chain)}), indent=2, sort_keys=True) + "\n"
 
 
 def doctor_json(cluster: str, checks: Sequence[Check]) -> str:

@@ -12,12 +12,11 @@ import click
 from reconciler import loop
 from reconciler.cli.connecting import NoLocalCluster, open_link
 from reconciler.cli.problems import render as render_problems
-from reconciler.cli.screen import harmless
 from reconciler.cli.scripts import with_scripts_checked
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.domain import rules
 from reconciler.domain.catalog import Catalog
-from reconciler.model.problems import near
+from reconciler.model.problems import harmless, near
 from reconciler.planner.desired import Desired
 from reconciler.record import files
 from reconciler.record.repository import NoRepository, Revision, revision_of

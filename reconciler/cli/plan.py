@@ -11,7 +11,8 @@ from reconciler import loop
 from reconciler.cli import machine
 from reconciler.cli.human import plan as view
 from reconciler.cli.opening import connect, fail, manifests_option, open_campaign
-from reconciler.cli.screen import harmless, screen
+from reconciler.cli.screen import screen
+from reconciler.model.problems import harmless
 
 
 @click.command()

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import click
 
-from reconciler.model.problems import Problem, Severity, Where, clip, path_text
+from reconciler.model.problems import Problem, Severity, Where, clip, harmless, path_text
 from reconciler.model.source import lines_of
 
 WIDTH_MAX: Final = 110
@@ -27,7 +28,7 @@ def render(problems: Iterable[Problem], texts: Mapping[str, str], *, colour: boo
         file = problem.where.file
         if file not in lines:
             lines[file] = lines_of(texts[file]) if file in texts else []
-        shown.append("\n".join(_rendered(problem, lines[file], _Paint(colour))))
+        shown.append("\n".join(_rendered(_shown(problem), lines[file], _Paint(colour))))
     return "\n\n".join(shown)
 
 
@@ -59,6 +60,23 @@ class _Paint:
 
     def __call__(self, text: str, fg: str | None = None, *, bold: bool = False) -> str:
         return click.style(text, fg=fg, bold=bold) if self._colour else text
+
+
+def _shown(problem: Problem) -> Problem:
+    """With texts that a terminal only shows; a waiver's reason, for one, is a stranger's."""
+
+    def shown(text: str | None) -> str | None:
+        return None if text is None else harmless(text)
+
+    return replace(
+        problem,
+        detail=harmless(problem.detail),
+        found=shown(problem.found),
+        expected=shown(problem.expected),
+        fix=shown(problem.fix),
+        waived=shown(problem.waived),
+        related=tuple((where, harmless(what)) for where, what in problem.related),
+    )
 
 
 def _rendered(problem: Problem, lines: list[str], paint: _Paint) -> Iterator[str]:

@@ -7,15 +7,9 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from reconciler.model.problems import harmless
+
 WIDTH_ELSEWHERE = 160
-
-
-def harmless(text: str) -> str:
-    """Text that a terminal only shows: whatever it would obey, or that would turn a line around, is a replacement
-    character. Job comments, logs and error messages of a cluster hold anything."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 class Screen(Console):

@@ -39,7 +39,7 @@ def validate(paths: Sequence[Path], as_json: bool) -> None:
     """
     loaded = with_scripts_checked(files.load(paths), paths)
     if as_json:
-        click.echo(json.dumps(_report(loaded), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(_report(loaded), indent=2))
     else:
         _show(loaded)
     sys.exit(0 if loaded.ok else 1)

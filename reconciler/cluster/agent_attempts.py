@@ -1,5 +1,6 @@
 """What the agent finds of a campaign's attempts: recipes, checkpoints, conversions, evaluations, verdicts, logs."""
 
+import errno
 import json
 import os
 import re
@@ -28,12 +29,16 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
     from reconciler.cluster.agent_numbers import ANSI, real
 
 RECIPE_BYTES_MAX = 4 * 1024 * 1024
+EXTERNAL_CHARS_MAX = 1024 * 1024
+"""Of what a harness wrote; of more, one character is kept too, by which it is known to be longer."""
+EXTERNAL_FILES_MAX = 16
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,99}")
 ATTEMPT = re.compile(r"[0-9a-f]{12}")
 LEG = re.compile(r"leg-(\d{1,4})(-source)?")
 STEP = re.compile(r"global_step(\d{1,12})")
 TRAIN_LOG = re.compile(r"l(\d{1,4})-n(\d{1,6})-train\.log")
 JOB_LOG = re.compile(r"l(\d{1,4})-n(\d{1,6})-([a-z]+)(?:-([A-Za-z0-9.-]{1,100}))?\.log")
+EXTERNAL = re.compile(r"([a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?)\.json")
 RESULT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})\.(log|json)")
 EVALUATION = re.compile(r"leg-(\d{1,4})-(\d{1,12})")
 EVALUATION_BYTES_MAX = 1024 * 1024
@@ -44,7 +49,7 @@ SMALLER_THAN_PEERS = 0.5
 RECEIPT_BYTES_MAX = 64 * 1024 * 1024
 FOLDER_ENTRIES_MAX = 100000
 NO_LEG = {"checkpoints": [], "latest": None, "tracker": None, "logs": [], "converted": None}  # type: Json
-NOTHING = {"recipe": None, "legs": [], "evaluations": [], "verdicts": {}, "stop": False, "ran": []}  # type: Json
+NOTHING = {"recipe": None, "legs": [], "evaluations": [], "verdicts": {}, "external": {}, "stop": False, "ran": []}  # type: Json
 
 
 class Attempts:
@@ -97,6 +102,7 @@ class Attempts:
             "legs": self.legs(folder, key, data_parallel_of(recipe)),
             "evaluations": self.evaluations(os.path.join(folder, "evaluations")),
             "verdicts": self.verdicts(os.path.join(folder, "verdicts")),
+            "external": self.external(os.path.join(folder, "external")),
             "stop": is_there(os.path.join(folder, "stop")),
             "ran": self.ran(os.path.join(folder, "jobs"), key),
         }
@@ -198,6 +204,35 @@ class Attempts:
                 if text is not None:
                     texts[name[: -len(".json")]] = text
         return texts
+
+    def external(self, folder: str) -> "Dict[str, str]":
+        """What harnesses wrote, which may be anything: a file that is none, or leads elsewhere, is not there."""
+        texts = {}
+        for name in self.names(folder):
+            chosen = EXTERNAL.fullmatch(name)
+            text = foreign_text(os.path.join(folder, name)) if chosen else None
+            if chosen and text is not None:
+                texts[chosen.group(1)] = text
+            if len(texts) == EXTERNAL_FILES_MAX:
+                break
+        return texts
+
+
+def foreign_text(path: str) -> "Optional[str]":
+    """The text of an ordinary file that people or programs of theirs wrote, as far as it is read; None for any other
+    thing of that name."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # gone since, a link, a socket or a pipe
+            return None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        data = file.read(4 * (EXTERNAL_CHARS_MAX + 1))
+    return data.decode("utf-8", "replace")[: EXTERNAL_CHARS_MAX + 1]
 
 
 def small_text(path: str) -> "Optional[str]":

@@ -25,7 +25,7 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
     )
     from reconciler.cluster.agent_qstat import number_of
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 PIECE_BYTES = 1024 * 1024
 LOGS_S_MAX = 60.0
 """How long one look reads logs for: about half of the time that a look may take."""
@@ -160,10 +160,11 @@ def usable_window(window: "Any") -> bool:
     counts = ("first", "last", "finite", "lines", "missing", "skipped")
     return (
         isinstance(window, dict)
-        and set(window) == {*counts, "at", "sum", "low", "high", "rate"}
+        and set(window) == {*counts, "at", "sum", "m2", "low", "high", "rate"}
         and number_of(window["at"]) is not None
         and all(number_of(window[name]) is not None and window[name] >= 0 for name in counts)
-        and all(real_number(window[name]) for name in ("sum", "rate"))
+        and all(real_number(window[name]) for name in ("sum", "m2", "rate"))
+        and window["m2"] >= 0
         and all(window[name] is None or real_number(window[name]) for name in ("low", "high"))
     )
 

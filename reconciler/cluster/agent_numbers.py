@@ -1,5 +1,6 @@
 """What the agent makes of a training log: numbers of bounded size, line by line."""
 
+import math
 import re
 
 MYPY = False
@@ -136,6 +137,7 @@ class Numbers:
             "last": number,
             "sum": loss if finite else 0.0,
             "finite": 1 if finite else 0,
+            "m2": 0.0,
             "low": loss,
             "high": loss,
             "rate": rate,
@@ -161,6 +163,7 @@ class Numbers:
             windows.insert(place, fresh)
             return
         old = windows[place - 1]
+        old["m2"] = squares_of(old, fresh)
         for name in ("sum", "finite", "lines", "missing", "skipped"):
             old[name] += fresh[name]
         lows = [value for value in (old["low"], fresh["low"]) if value is not None]
@@ -210,6 +213,7 @@ class Numbers:
                     for name in ("first", "last", "low", "high", "rate", "lines", "missing", "skipped")
                 },
                 mean=mean_of(window),
+                spread=spread_of(window),
             )
             for window in state["windows"]
         ]
@@ -232,6 +236,24 @@ def mean_of(window: "Json") -> "Optional[float]":
     """None where the sum is no number: infinite up and down."""
     mean = window["sum"] / window["finite"] if window["finite"] else window["low"]
     return None if mean != mean else mean
+
+
+def squares_of(one: "Json", other: "Json") -> float:
+    """Sum of the squares of all finite losses' distances from their mean, of two windows put together: exact in any
+    order, where sums of plain squares would cancel. Infinite where it has become too large for a number."""
+    if not (one["finite"] and other["finite"]):
+        return float(one["m2"] if one["finite"] else other["m2"])
+    apart = one["sum"] / one["finite"] - other["sum"] / other["finite"]
+    share = one["finite"] * other["finite"] / (one["finite"] + other["finite"])
+    both = float(one["m2"] + other["m2"] + apart * apart * share)
+    return both if both == both else INFINITY
+
+
+def spread_of(window: "Json") -> "Optional[float]":
+    """Standard deviation of the finite losses; None without any, and where it is too large for a number."""
+    if not window["finite"] or window["m2"] == INFINITY:
+        return None
+    return math.sqrt(window["m2"] / window["finite"])
 
 
 def places(data: bytes, words: "Tuple[bytes, ...]") -> "List[int]":

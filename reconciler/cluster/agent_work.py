@@ -1,9 +1,11 @@
 """Acting: one batch of actions, carried out under the lock, each at most once."""
 
 import contextlib
+import errno
 import os
 import re
 import stat
+import time
 
 MYPY = False
 if MYPY:
@@ -33,6 +35,9 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
 
 JOB_BEGINS = re.compile(rb"(?m)^reconcile: \S{1,40} job (\S{1,200}) begins on ")
 """What every job says first (`templates/header.pbs`)."""
+
+STOOD_STILL_S = 120.0
+"""Between an intent and its qsub. Others take a qsub that they cannot see for over when its intent is 900 s old."""
 
 
 class Work:
@@ -191,8 +196,12 @@ class Work:
         """The id that an earlier qsub printed, if it got that far before its agent was killed."""
         try:
             return job_id_in(read_whole(self.journal.path(key, ".out"), JSON_BYTES_MAX) or b"")
-        except FileNotFoundError:
-            return None
+        except (FileNotFoundError, Refused):
+            return None  # nothing, or something that no qsub of ours has written
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return None
+            raise
 
     def left_in_log(self, job: "Json") -> "Optional[str]":
         """The id of a job that has begun, by the first words of its log: on a server that keeps no history this is all
@@ -254,7 +263,10 @@ class Work:
             entry = dict(self.intent(action), guarded=flight is not None)
             self.journal.write(entry)
             try:
+                begun = time.monotonic()
                 self.prepare(action)
+                if time.monotonic() - begun > STOOD_STILL_S:
+                    return self.too_late(key, time.monotonic() - begun)
                 result = self.qsub(action, entry, flight)
             except (Refused, OSError):
                 self.clear_flight(key)
@@ -267,6 +279,15 @@ class Work:
             self.flights.flying.add(key)
             self.entries.append(entry)
         return result
+
+    def too_late(self, key: str, age_s: float) -> "Json":
+        """A process that stood still for minutes starts no qsub: to others, the intent that it wrote is that old."""
+        if self.lock.held_by(self.request["nonce"]):  # else the entry may be somebody else's by now
+            self.clear_flight(key)
+            self.journal.forget(key)
+        return outcome(
+            key, "deferred", "it took {:.0f} s to write the job's files; nothing was submitted".format(age_s)
+        )
 
     def qsub(self, action: "Json", entry: "Json", flight: "Optional[int]") -> "Json":
         """Raises OSError only if qsub was not started."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 from reconciler.cluster import openpbs
 from reconciler.cluster.batch import Outcome, OutcomeKind
 from reconciler.cluster.fields import Fields, Malformed, is_text
+from reconciler.model.external import EXTERNAL_CHARS_MAX
 from reconciler.model.observed import (
     AttemptSeen,
     CheckpointSeen,
@@ -146,22 +147,30 @@ def _job(fields: Fields) -> Job:
 
 
 def _attempt(fields: Fields) -> AttemptSeen:
-    texts = fields.mapping("verdicts")
-    if not all(is_text(name, 200) and is_text(text, FILE_CHARS_MAX) for name, text in texts.items()):
-        raise Malformed("a verdict is not a text")
+    verdicts = _texts(fields, "verdicts", FILE_CHARS_MAX)
+    external = _texts(fields, "external", EXTERNAL_CHARS_MAX + 1)
     found = AttemptSeen(
         stage=fields.text("stage"),
         attempt=fields.text("attempt", 12),
         recipe=fields.optional(lambda name: fields.text(name, FILE_CHARS_MAX), "recipe"),
         legs=fields.each("legs", _leg),
         evaluations=fields.each("evaluations", _evaluation),
-        verdicts=dict(texts),
+        verdicts=verdicts,
+        external=external,
         stop_requested=fields.flag("stop"),
         ran=fields.texts("ran", JOB_LOGS_MAX),
         unread=fields.line("unread"),
     )
     fields.end()
     return found
+
+
+def _texts(fields: Fields, name: str, chars_max: int) -> dict[str, str]:
+    """Texts of files by name."""
+    texts = fields.mapping(name)
+    if not all(is_text(file, 200) and is_text(text, chars_max) for file, text in texts.items()):
+        raise Malformed(f"not all of {name} are texts of at most {chars_max} characters")
+    return dict(texts)
 
 
 def _leg(fields: Fields) -> LegSeen:
@@ -237,6 +246,7 @@ def _window(fields: Fields) -> LogWindow:
         lines=fields.integer("lines"),
         missing=fields.integer("missing"),
         skipped=fields.integer("skipped"),
+        spread=fields.optional(fields.number, "spread"),
     )
     fields.end()
     return found

@@ -74,6 +74,7 @@ def stage(catalog: Catalog, manifest: StageManifest) -> Iterator[Problem]:
     for at, source in source_places(manifest):
         if isinstance(source, ExternalSource) and source.rate is not None:
             yield from _plausible(catalog, manifest, (*at, "rate"), source.rate)
+    stands: policies.Known = {}
     for rung, strategy in enumerate(manifest.spec.strategies):
         path: Path = ("spec", "strategies", rung, "legs")
         for within, mixture in mixtures(strategy):
@@ -83,11 +84,16 @@ def stage(catalog: Catalog, manifest: StageManifest) -> Iterator[Problem]:
         follows_from = [("spec", "source"), *own, *((*path, number, "lr") for number in range(len(strategy.legs)))]
         # The rate at which a leg begins follows from all that comes before it.
         if not any(catalog.doubts(manifest, *at) for at in follows_from):
-            yield from _policies(catalog, manifest, path, strategy, rates)
+            yield from _policies(catalog, manifest, path, strategy, rates, stands)
 
 
 def _policies(
-    catalog: Catalog, manifest: StageManifest, path: Path, strategy: Strategy, campaign: CampaignSpec | None
+    catalog: Catalog,
+    manifest: StageManifest,
+    path: Path,
+    strategy: Strategy,
+    campaign: CampaignSpec | None,
+    known: policies.Known,
 ) -> Iterator[Problem]:
     yield from policies.forms(catalog, manifest, path, strategy)
     for number, leg in enumerate(strategy.legs):
@@ -97,10 +103,10 @@ def _policies(
                 yield from _plausible(catalog, manifest, (*path, number, "lr", name), stands_for)
     if campaign is not None:
         # Variants of a trial are looked at where the strategy itself is sound, or each would say the same.
-        found = [*policies.rates(catalog, manifest, path, strategy, campaign)]
+        found = [*policies.rates(catalog, manifest, path, strategy, campaign, known)]
         yield from found
         for variant in few_variants(strategy) if not found else ():
-            yield from policies.rates(catalog, manifest, path, variant, campaign)
+            yield from policies.rates(catalog, manifest, path, variant, campaign, known)
 
 
 def _number(rate: Rate | None, campaign: CampaignSpec | None) -> Decimal | None:

@@ -169,6 +169,10 @@ def _matrix(
 
     if not (trial.matrix.mixture or trial.matrix.divisor or trial.matrix.rate):
         yield problem(at, f"{of} varies nothing", expected="mixture, divisor or rate")
+    for name, same in _same_mixtures(trial.matrix.mixture):
+        yield problem(
+            (*at, "mixture", name), f"{of} would compare {same} with itself", f"{name} has the weights of {same}"
+        )
     if many > VARIANTS_MAX:
         yield problem(at, of, f"{many} variants", f"at most {VARIANTS_MAX}")
     decays, rewarms = trials.decay_leg(strategy.legs), trials.rewarmed_leg(strategy.legs)
@@ -179,6 +183,15 @@ def _matrix(
     if trial.tokens >= manifest.spec.tokens and not catalog.doubts(manifest, "spec", "tokens"):
         less = f"less than {format_tokens(manifest.spec.tokens)}, the stage's tokens"
         yield problem((*path, "tokens"), of, format_tokens(trial.tokens), less)
+
+
+def _same_mixtures(mixtures: Mapping[str, Mapping[str, Decimal]]) -> Iterator[tuple[str, str]]:
+    """(name, earlier name) of mixtures that draw the same: pilots of one would be those of the other."""
+    first: dict[frozenset[tuple[str, Decimal]], str] = {}
+    for name, mixture in mixtures.items():
+        earlier = first.setdefault(frozenset((term, weight) for term, weight in mixture.items() if weight), name)
+        if earlier != name:
+            yield name, earlier
 
 
 def _names(
@@ -204,6 +217,10 @@ def _compared(catalog: Catalog, name: str, manifest: StageManifest, path: Path, 
             where = catalog.where(manifest, *path, "compare", place)
             detail = f"validation set {label} of model {model.metadata.name}"
             yield _unknown(where, detail, label, sets, f"one of its validation sets: {one_of(sets)}")
+        elif label in trial.compare[:place]:
+            where = catalog.where(manifest, *path, "compare", place)
+            detail = f"the trial would count {label} twice in the mean of its losses"
+            yield Problem("M071", where, detail, label, fix="Name each validation set once.")
 
 
 def _pilot_steps(

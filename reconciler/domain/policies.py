@@ -148,6 +148,11 @@ def _by_rate(groups: tuple[Decay, ...], rest: list[int]) -> str:
 
 # --- rates -----------------------------------------------------------------------------------------------------------
 
+SOURCES_FOLLOWED_MAX: Final = 100
+"""Sources of sources that are followed back; what lies further is found out when the stage is resolved."""
+Known = dict[tuple[str, str], Fraction | None]
+"""(stage, which checkpoint) → the rate there, as far as it was worked out."""
+
 
 def value(rate: Rate, campaign: CampaignSpec, source: Fraction | None) -> Fraction | None:
     """A rate as a number; None for one of the source's where that is not known."""
@@ -157,28 +162,19 @@ def value(rate: Rate, campaign: CampaignSpec, source: Fraction | None) -> Fracti
 
 
 def rates(
-    catalog: Catalog, manifest: StageManifest, path: Path, strategy: Strategy, campaign: CampaignSpec
+    catalog: Catalog, manifest: StageManifest, path: Path, strategy: Strategy, campaign: CampaignSpec, known: Known
 ) -> Iterator[Problem]:
-    """Rates that rise where they should fall, jump, or are never reached."""
-    of = _Rates(catalog, manifest, path, strategy, campaign, source_rate(catalog, manifest, strategy))
+    """Rates that rise where they should fall, jump, or are never reached; `known` is shared by a stage's strategies."""
+    of = _Rates(catalog, manifest, path, strategy, campaign, source_rate(catalog, manifest, strategy, known))
     found = [*of.falls(), *of.jumps()]
     yield from found
     if not any(problem.code in ("M058", "M076", "M077") for problem in found):
         yield from of.lengths()
 
 
-SOURCES_FOLLOWED_MAX: Final = 100
-"""Sources of sources that are followed back; what lies further is found out when the stage is resolved."""
-Known = dict[tuple[str, str], Fraction | None]
-"""(stage, which checkpoint) → the rate there, as far as it was worked out."""
-
-
-def source_rate(
-    catalog: Catalog, manifest: StageManifest, strategy: Strategy, known: Known | None = None
-) -> Fraction | None:
+def source_rate(catalog: Catalog, manifest: StageManifest, strategy: Strategy, known: Known) -> Fraction | None:
     """Where the source checkpoint of a strategy stands; None where that hangs on how an earlier stage is done."""
     source, name = manifest.spec.source_of(strategy), manifest.spec.campaign
-    known = {} if known is None else known
     if isinstance(source, ExternalSource):
         return None if source.rate is None else Fraction(source.rate)
     if not isinstance(source, StageSource):

@@ -306,8 +306,8 @@ def _data(catalog: Catalog, campaign: str) -> Iterator[Problem]:
         path: Path = ("spec", "validation", "sets", index)
         if validation.of not in of_symbol and not catalog.doubts(model, *path, "of"):
             where = catalog.where(model, *path, "of")
-            detail = f"validation set {validation.name} is of a dataset that campaign {campaign} has not"
-            yield Problem("M044", where, detail, validation.of, one_of(of_symbol))
+            detail = f"dataset {validation.of} in campaign {campaign}, of which validation set {validation.name} is"
+            yield Problem("M041", where, detail, validation.of, one_of(of_symbol))
         if cluster not in validation.lists and not catalog.doubts(model, *path, "lists"):
             what = f"validation set {validation.name} on cluster {cluster} (campaign {campaign})"
             yield _no_list(catalog, model, (*path, "lists"), what, cluster, validation.lists)

@@ -90,7 +90,9 @@ def resolve(
     found = _stretches(spec, model, stage, strategy, begin, steps)
     if isinstance(found, Unresolved):
         return found
-    terms = mixture_definitions(catalog, campaign, stage, before, parts)
+    named = {term for leg in strategy.legs for term in leg.mixture}
+    replayed = [outcome for outcome in before if outcome.stage in named]
+    terms = mixture_definitions(catalog, campaign, stage, replayed, parts)
     trained_by = model.model_dump(exclude={"validation", "checkpoint_every"})
     trained_by["batch"]["global_"] = own
     return Recipe(

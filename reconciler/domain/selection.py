@@ -85,11 +85,12 @@ def _scored(whole: DataList, scores: Scores) -> list[int] | SelectionRefused:
         return found
     told = []
     if without:
-        told.append(f"{len(without):,} of its {len(found):,} files have none, first {whole.prefixes[without[0]]}")
+        first = shorten(whole.prefixes[without[0]])
+        told.append(f"{len(without):,} of its {len(found):,} files have none, first {first}")
     if beyond:
         known = set(whole.prefixes)
         first = next(prefix for prefix in scores.prefixes if prefix not in known)
-        told.append(f"{beyond:,} are for files that are not in its list, first {first}")
+        told.append(f"{beyond:,} are for files that are not in its list, first {shorten(first)}")
     return SelectionRefused("the scores are not for the files of its list: " + "; ".join(told))
 
 

@@ -30,7 +30,11 @@ HOUR_PATTERN: Final = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
 ZONE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 RULE_PATTERN: Final = r"^CPT[0-9]{3}$"
-TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f]*$"
+_NO_TEXT: Final = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+"""Controls, line ends, and what turns a line around: a terminal obeys them, or shows another text than there is."""
+TEXT_PATTERN: Final = rf"^[^{_NO_TEXT}]*$"
+SENTENCE_PATTERN: Final = rf"^ *[^ {_NO_TEXT}][^{_NO_TEXT}]*$"
+"""A text that says something."""
 
 
 def _text_of(value: object) -> object:
@@ -75,6 +79,7 @@ Word = Annotated[str, Field(pattern=WORD_PATTERN)]
 Value = Annotated[str, Field(pattern=VALUE_PATTERN)]
 Path = Annotated[str, Field(pattern=PATH_PATTERN), AfterValidator(_inside)]
 Text = Annotated[str, Field(pattern=TEXT_PATTERN, max_length=2000)]
+Sentence = Annotated[str, Field(pattern=SENTENCE_PATTERN, max_length=2000)]
 Label = Annotated[str, Field(pattern=LABEL_PATTERN)]
 Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
 Term = Annotated[str, Field(pattern=TERM_PATTERN)]

@@ -144,4 +144,5 @@ FORMS: Final[dict[str, Form]] = {
     fieldtypes.ZONE_PATTERN: Form("a time zone such as America/Chicago or UTC", _nothing),
     fieldtypes.RULE_PATTERN: Form("a rule's code such as CPT004; `reconcile explain` lists them", _nothing),
     fieldtypes.TEXT_PATTERN: Form("text in one line", _nothing),
+    fieldtypes.SENTENCE_PATTERN: Form("a sentence in one line", _nothing),
 }

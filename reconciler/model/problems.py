@@ -255,6 +255,14 @@ def path_text(path: Path) -> str:
     return "".join(parts).removeprefix(".")
 
 
+def harmless(text: str) -> str:
+    """Text that a terminal only shows: whatever it would obey, or that would turn a line around, is a replacement
+    character. Job comments, logs and error messages of a cluster hold anything."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
 def clip(text: str, width_max: int = 80) -> str:
     """Someone else's text, made safe and short enough to print in one line."""
     safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: width_max + 1])

@@ -12,6 +12,7 @@ MEANINGS: Final[dict[Reason, str]] = {
     # the stage goes on
     Reason.TRAINING_STARTS: "Everything is there, and the first job of the stage or of its next leg is submitted.",
     Reason.TOKENS_REMAIN: "The budget is not trained yet; the next job goes on from the newest complete checkpoint.",
+    Reason.RECIPE_MISSING: "The recipe.json of an attempt, which tells what is whole, is gone; it is written again.",
     Reason.CONVERSION_NEEDED: "The source was saved by another number of ranks; a universal copy is made first.",
     Reason.EVALUATION_NEEDED: "The budget is trained; the validation sets have no loss at its last checkpoint yet.",
     Reason.BASELINE_NEEDED: "Forgetting is a rise over the source, and the source has no loss on these sets yet.",
@@ -65,6 +66,7 @@ _AGAIN: Final = "`reconcile apply {campaign} --retry {stage}`, when the cause is
 WAYS_ON: Final[dict[Reason, str]] = {
     Reason.TRAINING_STARTS: _APPLY,
     Reason.TOKENS_REMAIN: _APPLY,
+    Reason.RECIPE_MISSING: _APPLY,
     Reason.CONVERSION_NEEDED: _APPLY,
     Reason.EVALUATION_NEEDED: _APPLY,
     Reason.BASELINE_NEEDED: _APPLY,

@@ -17,9 +17,9 @@ from reconciler.model.fieldtypes import (
     Positive,
     RateField,
     Rule,
+    Sentence,
     Share,
     Term,
-    Text,
     Tokens,
     Weight,
 )
@@ -31,7 +31,7 @@ class Waiver(Frozen):
 
     rule: Rule
     """CPT001 and so on; `reconcile explain` lists them."""
-    reason: Text
+    reason: Sentence
     """Why it is right to break it here."""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from reconciler.model.fieldtypes import Frozen
 from reconciler.model.observed import Observed, Unread
 from reconciler.model.plan import Change
 from reconciler.model.quantities import approximate_tokens
@@ -175,19 +176,24 @@ def _written(recipe: Recipe) -> dict[str, Any]:
 def _wants(desired: Desired) -> dict[str, dict[str, str]]:
     name = desired.spec.cluster
     datasets = {
-        symbol: data.spec.model_dump(mode="json", exclude={"lists": {k for k in data.spec.lists if k != name}})
+        symbol: _plain(data.spec, exclude={"lists": {k for k in data.spec.lists if k != name}})
         for symbol, data in desired.catalog.datasets(desired.campaign).items()
     }
     shared = {
-        "campaign": desired.spec.model_dump(mode="json"),
-        "model": desired.model.model_dump(mode="json"),
-        "cluster": desired.cluster.model_dump(mode="json"),
+        "campaign": _plain(desired.spec),
+        "model": _plain(desired.model),
+        "cluster": _plain(desired.cluster),
         "datasets": datasets,
     }
     wants = {CAMPAIGN: _flat(shared)}
     for stage in desired.stages:
-        wants[stage.metadata.name] = _flat(_by_strategy(stage.spec.model_dump(mode="json")))
+        wants[stage.metadata.name] = _flat(_by_strategy(_plain(stage.spec)))
     return wants
+
+
+def _plain(spec: Frozen, exclude: Any = None) -> dict[str, Any]:
+    """A spec in the words that a person writes it in."""
+    return spec.model_dump(mode="json", by_alias=True, exclude=exclude)
 
 
 def _by_strategy(spec: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +205,9 @@ def _by_strategy(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flat(value: Any, path: str = "") -> dict[str, str]:
-    """Nested mappings and lists → dotted path → text of the leaf."""
+    """Nested mappings and lists → dotted path → text of the leaf; what is null is not there."""
+    if value is None:
+        return {}
     if isinstance(value, Mapping):
         items = [(str(key), item) for key, item in value.items()]
     elif isinstance(value, (list, tuple)):

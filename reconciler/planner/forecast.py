@@ -160,7 +160,8 @@ class _Rung:
         known = (source.attempt, source.leg, source.iteration) in self.evaluated or (0, 0) in made
         first = recipe.legs[0].load is not Load.RANDOM and not known and not self.trained(0)
         gate = (self.stage.spec.gates or self.desired.spec.gates).forgetting
-        on_the_way = min(segments - 1, int(1 / gate.every)) if gate is not None and gate.every else 0
+        every = gate.every if gate is not None else None
+        on_the_way = 0 if every is None else segments - 1 if every == 0 else min(segments - 1, int(1 / every))
         return first + max(0, on_the_way) + ((last, recipe.legs[last].iterations) not in made)
 
     def beside(self, speed: measured.Speed, segments: int) -> tuple[int, Span]:

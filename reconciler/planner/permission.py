@@ -16,7 +16,7 @@ from reconciler.planner.desired import Desired
 from reconciler.planner.evidence import Evidence
 from reconciler.planner.look import Look
 from reconciler.planner.spending import node_hours
-from reconciler.planner.strays import recipe_of
+from reconciler.planner.strays import live_elsewhere, recipe_of
 
 
 def withheld(
@@ -35,6 +35,9 @@ def withheld(
         return None
     if stage.spec.suspend:
         return Hold(Reason.SUSPENDED, f"suspended by its manifest; next would be: {action.summary}")
+    other = _other_rung(desired, look, stage, attempt.workshop.recipe)
+    if other is not None:
+        return other
     spent = node_hours(desired, look.jobs, look.now_s)
     bound = min(desired.spec.bounds.node_hours, desired.cluster.allocation.node_hours)
     if spent >= float(bound):
@@ -48,6 +51,21 @@ def withheld(
         return None
     when = f"{opening:%a %Y-%m-%d %H:%M} {scheduler.time_zone}"
     return Wait(Reason.SUBMIT_WINDOW_CLOSED, f"jobs may be submitted again from {when}; next: {action.summary}")
+
+
+def _other_rung(desired: Desired, look: Look, stage: StageManifest, own: Recipe) -> Hold | Wait | None:
+    """A stage trains one rung at a time, also where two people apply commits whose ladders differ."""
+    if own.pilot:
+        return None
+    return live_elsewhere(
+        look.attempts,
+        look.jobs,
+        look.receipts,
+        campaign=desired.campaign,
+        stage=stage.metadata.name,
+        known={own.attempt, *own.taken},
+        told="another rung of the stage",
+    )
 
 
 def _over_tokens(desired: Desired, look: Look, attempt: Attempt, beside: Collection[Attempt]) -> Hold | Wait | None:

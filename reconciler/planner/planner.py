@@ -104,7 +104,10 @@ def _ahead(
         strategy = was.strategy if was is not None else ""
         status = replace(status, message=message, strategy=strategy, attempt=seen.attempt, tokens_done=tokens)
     previous = [w.outcome for w in before if w.outcome is not None]
-    if len(previous) < len(before) or look.lists.trouble(_list_names(desired, stage)) is not None:
+    trouble = look.lists.trouble(_list_names(desired, stage))
+    if trouble is not None:  # told while there is time to mend it
+        return Walked(replace(status, message=f"{message}; {trouble.message}"))
+    if len(previous) < len(before):
         return Walked(status)
     first = first_tried(stage, done_by(desired, before))
     if first is None:

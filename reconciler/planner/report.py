@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from reconciler.model.observed import Job, LogPoint
 from reconciler.model.plan import ActionKind
+from reconciler.model.quantities import counted
 from reconciler.model.status import Condition, Phase, Reason, RungStatus, StageStatus
 from reconciler.model.verdict import Level
 from reconciler.planner.attempt import Attempt
@@ -93,7 +94,8 @@ def _conditions(attempt: Attempt, phase: Phase, reason: Reason, message: str) ->
             str(trained),
             "BudgetReached" if trained else Reason.TOKENS_REMAIN,
             f"{attempt.evidence.trained_iterations()} of {recipe.iterations} iterations in complete checkpoints, "
-            f"{len(ended)} jobs ended" + "".join(f"; PBS no longer knows job {job_id}" for job_id in forgotten),
+            f"{counted(len(ended), 'job')} ended"
+            + "".join(f"; PBS no longer knows job {job_id}" for job_id in forgotten),
         ),
         Condition(
             "Evaluated",

@@ -11,7 +11,7 @@ from reconciler.domain.resolve import StageOutcome, Unresolved, resolve
 from reconciler.model.manifests import StageManifest
 from reconciler.model.plan import Action, FileWrite
 from reconciler.model.recipe import Recipe
-from reconciler.model.strategy import Strategy
+from reconciler.model.strategy import Strategy, UsedStrategy
 from reconciler.planner.desired import Desired
 from reconciler.planner.jobs import Workshop
 from reconciler.planner.lists import Lists
@@ -29,7 +29,7 @@ class Sketch:
 
 
 def sketch(desired: Desired, stage: StageManifest, strategy: Strategy, leg: int, *, later: bool) -> Sketch | Unresolved:
-    """One job of a leg, with every earlier stage taken to have held on its first rung.
+    """One job of a leg, with every earlier stage taken to have held on its first rung, or on that of the rung's `if`.
 
     The attempt's name is provisional: it depends on the content of data lists, which only the cluster has.
     """
@@ -55,7 +55,7 @@ def _workshop(desired: Desired, stage: StageManifest, wanted: Strategy | None) -
     for earlier in desired.stages:
         if earlier.metadata.name == stage.metadata.name:
             break
-        first = first_tried(earlier, used)
+        first = _supposed(earlier, wanted) or first_tried(earlier, used)
         assumed = _recipe(desired, earlier, first, before)
         if isinstance(assumed, Unresolved):
             return assumed
@@ -63,6 +63,14 @@ def _workshop(desired: Desired, stage: StageManifest, wanted: Strategy | None) -
         used[earlier.metadata.name] = first.name if first is not None else ""
     recipe = _recipe(desired, stage, wanted or first_tried(stage, used), before)
     return recipe if isinstance(recipe, Unresolved) else Workshop(desired, stage, recipe, Lists({}, {}, {}))
+
+
+def _supposed(earlier: StageManifest, wanted: Strategy | None) -> Strategy | None:
+    """The rung by which an earlier stage must have been done for the wanted one to be tried; None if any will do."""
+    condition = wanted.if_ if wanted is not None else None
+    if not isinstance(condition, UsedStrategy) or condition.stage != earlier.metadata.name:
+        return None
+    return trials.rung_of(earlier, condition.used[0])
 
 
 def _recipe(

@@ -55,15 +55,35 @@ def unsettled(
     for seen in attempts:
         if seen.stage == stage and seen.attempt not in known and seen.unread:
             return Wait(Reason.WORKSPACE_UNREAD, f"attempt {seen.attempt} could not be read: {seen.unread}")
+    return live_elsewhere(
+        attempts,
+        jobs,
+        receipts,
+        campaign=campaign,
+        stage=stage,
+        known=known,
+        told="which its manifest no longer describes",
+    )
+
+
+def live_elsewhere(
+    attempts: Sequence[AttemptSeen],
+    jobs: Sequence[Job],
+    receipts: Sequence[Receipt],
+    *,
+    campaign: str,
+    stage: str,
+    known: AbstractSet[str],
+    told: str,
+) -> Wait | Hold | None:
+    """What is to be done about a live job of the stage that is neither of these attempts' nor a pilot's."""
     by_id = {receipt.job_id: receipt.key for receipt in receipts if receipt.job_id}
     pilots = {seen.attempt for seen in attempts if seen.stage == stage and is_pilot(seen)}
     for job in jobs:
         key = ActionKey.parse(job.key or by_id.get(job.job_id, ""))
         ours = key is not None and (key.campaign, key.stage) == (campaign, stage)
         if job.live and key and ours and key.attempt not in known | pilots:
-            message = (
-                f"job {job.job_id} of attempt {key.attempt}, which its manifest no longer describes, is {job.state}"
-            )
+            message = f"job {job.job_id} of attempt {key.attempt}, {told}, is {job.state}"
             if job.stuck is Stuck.FAILED_STARTS:
                 given_up = f"PBS has given up starting it: {job.comment}. Delete it: qdel {job.job_id}"
                 return Hold(Reason.JOB_CANNOT_START, f"{message}; {given_up}")

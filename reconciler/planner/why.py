@@ -146,8 +146,8 @@ def _rules(plan: Plan, stage: str) -> Iterator[str]:
 
 def _rung(desired: Desired, look: Look | Trouble, status: StageStatus, rung: RungStatus) -> RungWhy:
     because = rung.message if rung.message not in status.message else ""  # said already, above all rungs
-    trial = status.trial if rung is status.rungs[-1] else None
-    pilots = tuple(_pilots(trial, status.message)) if trial is not None else ()
+    trial = status.trial if status.trial is not None and status.trial.strategy == rung.strategy else None
+    pilots = tuple(_pilots(trial, status.message, because)) if trial is not None else ()
     bare = RungWhy(rung.strategy, rung.attempt, rung.outcome, because, pilots=pilots)
     if isinstance(look, Trouble) or not rung.attempt:
         return bare
@@ -166,13 +166,13 @@ def _rung(desired: Desired, look: Look | Trouble, status: StageStatus, rung: Run
     )
 
 
-def _pilots(trial: TrialStatus, said: str) -> Iterator[str]:
+def _pilots(trial: TrialStatus, *said: str) -> Iterator[str]:
     yield f"a trial with {format_tokens(trial.tokens)} tokens a variant, compared by {', '.join(trial.compare)}"
     for pilot in trial.pilots:
         mean = f", mean loss {pilot.mean:.4f}" if pilot.mean is not None else ""
         told = f": {pilot.message}" if pilot.message else ""
         yield f"pilot {pilot.variant} {pilot.outcome}{mean}{told}"
-    if trial.message and trial.message not in said:
+    if trial.message and not any(trial.message in each for each in said):
         yield trial.message
 
 

@@ -14,8 +14,8 @@ from tests.planner.test_forecast import DECLARED
 from tests.planner.world import World, after, quickstart, swapped
 
 
-def told(world: World) -> str:
-    console = Console(width=160, file=io.StringIO(), record=True, highlight=False)
+def told(world: World, width: int = 160) -> str:
+    console = Console(width=width, file=io.StringIO(), record=True, highlight=False)
     console.print(render(world.plan()))
     return console.export_text()
 
@@ -29,12 +29,27 @@ def lines(text: str) -> dict[str, list[str]]:
 def test_every_stage_and_the_total_with_their_ranges() -> None:
     text = told(World(quickstart(swapped(DECLARED))))
     rows = lines(text)
-    assert " ".join(rows["stage-1"]) == "stage-1 1,954 8 0.139–0.145 8m 21s–8m 43s 20 37.4 MB–52.4 MB"
-    assert " ".join(rows["total"]) == "total 0.303–0.358 13m 30s–16m 45s 80.4 MB–105 MB"
+    assert " ".join(rows["stage-1"]) == "stage-1 1,954 8 0.139–0.145 8m 21s–8m 43s 20 37.4–52.4 MB"
+    assert " ".join(rows["total"]) == "total 0.303–0.358 13m 30s–16m 45s 80.4–105 MB"
     assert "speed of stage-2: 20k tokens a second, declared by the cluster" in text
     assert "queue waits: not known yet, and not counted" in text
     assert "checkpoints: 1.87 MB each, 14 bytes a parameter" in text
     assert "0 of 5 node-hours are spent\n" in text
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (80, "stage iterations jobs node-hours time saves checkpoints"),
+        (76, "stage iterations jobs node-hours time checkpoints"),
+        (66, "stage jobs node-hours time checkpoints"),
+    ],
+)
+def test_on_a_narrow_terminal_columns_are_left_out_and_no_number_is_cut_off(width: int, columns: str) -> None:
+    text = told(World(quickstart(swapped(DECLARED))), width)
+    assert " ".join(lines(text)["stage"]) == columns
+    assert "…" not in text[text.index("To come") :]
+    assert "80.4–105 MB" in text
 
 
 def test_without_a_speed_only_storage_is_known() -> None:

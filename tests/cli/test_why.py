@@ -136,6 +136,14 @@ def test_a_look_that_was_not_whole_has_a_chain_too(table: str) -> None:
     assert "timed out" in text_of(found)
 
 
+def test_a_trial_stands_under_its_own_rung() -> None:
+    names = [f"    - name: {name}\n" for name in ("replay-30", "mix-a")]
+    below = [(name, f"{name}      if: no-recovery\n") for name in names]
+    mixes, *skipped = chain(tried(trial(), *below, lean=FORGOT_D0, even=FORGOT_D0), "stage-3").rungs
+    assert [line.split()[0] for line in mixes.pilots] == ["a", "pilot", "pilot"]
+    assert [(rung.outcome, rung.pilots) for rung in skipped] == [("skipped", ()), ("skipped", ())]
+
+
 def test_of_many_jobs_the_last_are_told() -> None:
     world = World(quickstart())
     for iteration in range(100, 1100, 100):

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cluster.agent_attempts import STEP, Attempts
+from reconciler.cluster.agent_attempts import EXTERNAL, EXTERNAL_CHARS_MAX, STEP, Attempts
 from reconciler.cluster.agent_disk import Disk
+from reconciler.model.external import EXTERNAL_CHARS_MAX as READ_CHARS_MAX
+from reconciler.model.external import NoNumber, metric
+from reconciler.model.fieldtypes import NAME_PATTERN
 from reconciler.model.observed import AttemptSeen, ListAbsent, ListSeen, TrainLog, Unread
 from tests.cluster.test_agent_logs import line
 from tests.cluster.world import ATTEMPT, CAMPAIGN, STAGE, World
@@ -268,8 +271,68 @@ def test_verdicts_recipe_and_kill_switch(world: World, attempt: Path) -> None:
     assert found.recipe == '{"data_parallel": 2}'
 
 
+def test_what_harnesses_wrote_is_told_by_name(world: World, attempt: Path) -> None:
+    assert seen(world).external == {}
+    (attempt / "external").mkdir()
+    (attempt / "external/mmlu.json").write_text('{"results": {"é": 1}}')
+    (attempt / "external/arc.easy-25.json").write_text("")
+    assert dict(seen(world).external) == {"mmlu": '{"results": {"é": 1}}', "arc.easy-25": ""}
+
+
 @pytest.mark.parametrize(
-    "damage", ["leg leads out", "checkpoint leads out", "recipe is a link", "recipe is not UTF-8", "fifo"]
+    ("odd", "read"),
+    [
+        ("no folder", {}),
+        ("names that are none", {}),
+        ("a folder, a fifo and links", {}),
+        ("not UTF-8", {"mmlu": "{\ufffd}"}),
+        ("a large one", {"mmlu": "x" * EXTERNAL_CHARS_MAX}),
+        ("too large a one", {"mmlu": "x" * EXTERNAL_CHARS_MAX + "y"}),
+        ("too large a one of wide characters", {"mmlu": "é" * (EXTERNAL_CHARS_MAX + 1)}),
+        ("a hundred", {f"a{n:02}": str(n) for n in range(16)}),
+    ],
+)
+def test_what_a_harness_may_leave(world: World, attempt: Path, odd: str, read: dict[str, str]) -> None:
+    folder = attempt / "external"
+    folder.mkdir()
+    match odd:
+        case "no folder":
+            folder.rmdir()
+            folder.write_text("{}")
+        case "names that are none":
+            for name in ("MMLU.json", "-.json", "a-.json", ".json", "mmlu.txt", "mmlu", "a b.json", "a\n.json"):
+                (folder / name).write_text("{}")
+            (folder / f"{'a' * 64}.json").write_text("{}")
+        case "a folder, a fifo and links":
+            (folder / "a.json").mkdir()
+            os.mkfifo(folder / "b.json")
+            (folder / "c.json").symlink_to("/etc/hostname")
+            (folder / "d.json").symlink_to("../recipe.json")
+            (folder / "e.json").symlink_to("e.json")
+        case "not UTF-8":
+            (folder / "mmlu.json").write_bytes(b"{\xff}")
+        case "a large one":
+            (folder / "mmlu.json").write_text("x" * EXTERNAL_CHARS_MAX)
+        case "too large a one":
+            (folder / "mmlu.json").write_text("x" * EXTERNAL_CHARS_MAX + "yz")
+        case "too large a one of wide characters":
+            (folder / "mmlu.json").write_text("é" * (2 * EXTERNAL_CHARS_MAX))
+        case _:
+            for number in range(100):
+                (folder / f"a{number:02}.json").write_text(str(number))
+    found = seen(world)
+    assert (found.unread, dict(found.external)) == ("", read)
+
+
+def test_the_agent_and_the_reader_agree_on_what_is_too_long() -> None:
+    assert EXTERNAL_CHARS_MAX == READ_CHARS_MAX
+    assert isinstance(metric("1" * (EXTERNAL_CHARS_MAX + 1), ["x"]), NoNumber)
+    assert EXTERNAL.pattern.replace("?:", "") == f"({NAME_PATTERN[1:-1]})" + r"\.json"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["leg leads out", "checkpoint leads out", "external leads out", "recipe is a link", "recipe is not UTF-8", "fifo"],
 )
 def test_an_attempt_that_cannot_be_read_says_so_and_hides_no_other(world: World, attempt: Path, damage: str) -> None:
     outside = world.top / "outside"
@@ -280,6 +343,8 @@ def test_an_attempt_that_cannot_be_read_says_so_and_hides_no_other(world: World,
         case "checkpoint leads out":
             (attempt / "leg-0").mkdir()
             (attempt / "leg-0/global_step60").symlink_to(outside / "global_step60")
+        case "external leads out":
+            (attempt / "external").symlink_to(outside)
         case "recipe is a link":
             (attempt / "recipe.json").unlink()
             (attempt / "recipe.json").symlink_to(outside / "latest")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,44 @@ def test_skipped_steps_and_missing_losses_are_counted_per_window() -> None:
     (window,) = found["windows"]
     assert (window["lines"], window["missing"], window["skipped"]) == (4, 1, 1)
     assert (window["mean"], window["low"], window["high"]) == (3.0, 2.0, float("inf"))
+
+
+LOSSES = st.lists(st.none() | st.just("inf") | st.floats(0.01, 12.0).map("{:.6f}".format), max_size=60)
+
+
+@given(losses=LOSSES, windows=st.integers(1, 5), back=st.integers(0, 60))
+def test_the_spread_of_a_window_is_the_deviation_of_its_lines_whatever_was_put_together(
+    losses: list[str | None], windows: int, back: int
+) -> None:
+    """Also where the log goes back, because PBS ran its job twice."""
+    told_twice = [*enumerate(losses, 1), *list(enumerate(losses, 1))[back:]]
+    for window in told(*(line(i, loss) for i, loss in told_twice), windows=windows)["windows"]:
+        inside = [loss for i, loss in told_twice if window["first"] <= i <= window["last"]]
+        finite = [float(loss) for loss in inside if loss not in (None, "inf")]
+        assert window["spread"] == (pytest.approx(statistics.pstdev(finite), abs=1e-9) if finite else None)
+
+
+def test_a_small_spread_around_a_large_loss_does_not_cancel_out() -> None:
+    (window,) = told(*(line(i, f"{1e9 + i % 2}") for i in range(1, 1001)), windows=1)["windows"]
+    assert window["spread"] == pytest.approx(0.5, rel=1e-6)
+
+
+def test_losses_too_large_to_be_squared_have_no_spread_and_do_not_make_their_log_be_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "l0-n0-train.log"
+    path.write_text("".join(line(i, loss) + "\n" for i, loss in enumerate(["1.0", "1e300", "-1e300"], 1)))
+    seen, _ = look(path, windows=1)
+    assert [window["spread"] for window in seen["windows"]] == [None]
+    assert look(path, windows=1) == (seen, 0)
+
+
+@pytest.mark.parametrize("squares", [-1.0, math.nan, "0", None, True])
+def test_kept_numbers_with_an_impossible_spread_are_read_anew(log: Path, squares: object) -> None:
+    whole, _ = look(log)
+    cache = log.with_name(log.name + ".numbers.json")
+    saved = json.loads(cache.read_text())
+    saved["numbers"]["windows"][0]["m2"] = squares
+    cache.write_text(json.dumps(saved))
+    assert look(log) == (whole, log.stat().st_size)
 
 
 def test_windows_stay_bounded_equally_wide_and_whole() -> None:

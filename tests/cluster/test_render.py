@@ -36,7 +36,8 @@ SITE = Site("/workspace", "/root", "/launcher", "# the converter\n")
 
 
 def desired_of(campaign: str) -> Desired:
-    files = [(path.name, path.read_bytes()) for path in sorted((ROOT / "manifests" / campaign).glob("*.yaml"))]
+    """All manifests together: `ladder` and `decay` take their data and cluster from the quickstart."""
+    files = [(str(path.relative_to(ROOT)), path.read_bytes()) for path in sorted((ROOT / "manifests").rglob("*.yaml"))]
     loaded = load(files)
     assert loaded.ok, [str(problem) for problem in loaded.problems]
     return Desired(loaded.catalog, campaign, "0" * 40, False, SITE)

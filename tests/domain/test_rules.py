@@ -7,6 +7,7 @@ campaign in `tests/cases/rules/campaign.yaml`.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from reconciler.domain.catalog import Catalog, Object
 from reconciler.domain.references import Unread
 from reconciler.domain.references import check as references
-from reconciler.domain.rules import check, waiving
+from reconciler.domain.rules import amounts, check, waiving
 from reconciler.domain.rules.check import BY_CODE
 from reconciler.domain.rules.rule import Rule
 from reconciler.domain.rules.view import LoggedRate
@@ -350,3 +351,9 @@ def test_a_folders_name_says_how_a_checkpoint_was_made(path: str, data_parallel:
 def test_a_source_that_no_other_campaign_here_made_is_compared_with_nothing(path: str) -> None:
     text = BY_CODE["CPT009"].bad.replace("workspace/pretraining/base-run/0123456789ab/leg-0", path)
     assert examined(text) == ()
+
+
+def test_of_a_long_history_the_first_stages_are_told_and_the_rest_summed() -> None:
+    before = [(f"s{number}", Fraction(1, 2)) for number in range(20)]
+    told = list(amounts._told([("unseen", Fraction(0)), *before]))
+    assert (told[0], told[-1], len(told)) == ("0.5 in s0", "6 in 12 more", amounts.PASSES_TOLD + 1)

@@ -97,9 +97,9 @@ def test_shards_are_taken_before_scores_count() -> None:
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        pytest.param(NAMES[:2], "2 of its 4 files have none, first /d/b/00", id="missing"),
-        pytest.param((*NAMES, "/e"), "1 are for files that are not in its list, first /e", id="too many"),
-        pytest.param(("/x", *NAMES[1:]), "1 of its 4 files have none, first /d/a/00; 1 are for files", id="both"),
+        pytest.param(NAMES[:2], "2 of its 4 files have none, first '/d/b/00'", id="missing"),
+        pytest.param((*NAMES, "/e"), "1 are for files that are not in its list, first '/e'", id="too many"),
+        pytest.param(("/x", *NAMES[1:]), "1 of its 4 files have none, first '/d/a/00'; 1 are for files", id="both"),
     ],
 )
 def test_scores_must_be_for_the_files_of_the_list(names: tuple[str, ...], told: str) -> None:

@@ -14,7 +14,17 @@ from typing import Any
 from unittest import mock
 
 from reconciler.cli import machine
-from reconciler.cluster import agent, agent_disk, agent_lock, agent_logs, agent_numbers, agent_pbs, agent_qstat, frames
+from reconciler.cluster import (
+    agent,
+    agent_attempts,
+    agent_disk,
+    agent_lock,
+    agent_logs,
+    agent_numbers,
+    agent_pbs,
+    agent_qstat,
+    frames,
+)
 from reconciler.cluster.answers import jobs, outcomes
 from reconciler.cluster.fields import Fields, Malformed
 from reconciler.cluster.observe import ObserveRequest, observe
@@ -235,7 +245,7 @@ def logs(data: bytes) -> Hashable:
         by_line.take(line + b"\n")
     assert at_once.state == by_line.state
     assert agent_logs.usable(json.loads(json.dumps(at_once.state))), "what is kept is taken up again"
-    answer: dict[str, Any] = {"recipe": None, "evaluations": [], "verdicts": {}, "stop": False, "ran": [], "unread": ""}
+    answer: dict[str, Any] = agent_attempts.NOTHING | {"unread": ""}
     leg = {
         "index": 0,
         "checkpoints": [],
@@ -274,7 +284,7 @@ PATHS = (
     f"{ATTEMPT}/evaluations/leg-0-5/val.log", f"{ATTEMPT}/leg-0/latest",
     f"{ATTEMPT}/leg-0/latest_checkpointed_iteration.txt",
     f"{ATTEMPT}/leg-0-source/latest_universal", f"{ATTEMPT}/leg-0-source/global_step5_universal/receipt.json",
-    f"{ATTEMPT}/leg-0/global_step5/mp_rank_00_model_states.pt",
+    f"{ATTEMPT}/leg-0/global_step5/mp_rank_00_model_states.pt", f"{ATTEMPT}/external/mmlu.json",
 )  # fmt: skip
 
 
@@ -312,6 +322,7 @@ def workspace_seeds() -> Iterator[bytes]:
         b"validation loss at x | lm loss value= 2.5 | lm loss PPL= 9\n",
     ]
     contents += [b"global_step5", b"5", b"global_step5_universal", json.dumps(receipt).encode(), b"PK\x03\x04"]
+    contents += [b'{"results": {"mmlu": 0.5}}']
     yield b"\n".join(f"=== {path}\n".encode() + data for path, data in zip(PATHS, contents, strict=True))
     yield b"=== .journal/" + NAME.encode() + b".json\n" + json.dumps(entry | {"state": "intent"}).encode()
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from reconciler.domain.loading import load
 from reconciler.domain.resolve import Unresolved
+from reconciler.domain.trial import variants
 from reconciler.launcher.agreement import agrees
 from reconciler.launcher.scriptreader import read_script
 from reconciler.launcher.traps import judge
@@ -77,6 +79,28 @@ def test_the_oracle_takes_the_script_for_the_machine_that_it_is_for(machine: str
     settings = judge(read_script(script_of(ACTIONS[machine, name]))).settings
     assert (settings.machine, settings.machine_is_assumed) == (machine, False)
     assert settings.ranks_per_node == {"aurora": 12, "polaris": 4}[machine]
+
+
+def test_a_rung_that_follows_strategy_4_is_sketched_from_where_that_ends() -> None:
+    """The first rung of stage 3 stays at LR max; `if: {stage, used}` says that it was another."""
+    script = script_of(ACTIONS["aurora", "auroragpt-v1/stage-4.continue-decay.leg-0.first.pbs"])
+    assert "export LR=2e-05\n" in script
+    assert "--min-lr=2.0000000000000002e-07 " in script
+
+
+@pytest.mark.parametrize("campaign", CAMPAIGNS)
+def test_every_variant_of_a_trial_is_rendered_as_it_is_declared(campaign: str) -> None:
+    """Golden scripts have the first variant of a trial; the oracle reads all of them."""
+    desired, read = desired_of(campaign, "aurora"), 0
+    for stage in desired.stages:
+        for variant in (each for strategy in stage.spec.strategies for each in variants(strategy)):
+            for leg, later in product(range(len(variant.legs)), (False, True)):
+                made = sketch(desired, stage, variant, leg, later=later)
+                assert not isinstance(made, Unresolved), made
+                assert made.action.trains is not None
+                assert agrees(made.action.trains, script_of(made.action)) == (), variant.name
+                read += 1
+    assert read >= 6
 
 
 def test_no_golden_script_is_left_over() -> None:

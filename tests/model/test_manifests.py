@@ -13,11 +13,11 @@ from pydantic import ValidationError
 
 from reconciler.model import source
 from reconciler.model.cluster import LauncherSpec
-from reconciler.model.fieldtypes import ListOnCluster
-from reconciler.model.gates import Limits
-from reconciler.model.manifests import CampaignManifest, ClusterManifest, ModelManifest, StageManifest
+from reconciler.model.fieldtypes import Frozen, ListOnCluster
+from reconciler.model.gates import ExternalGate, Gates, Limits
+from reconciler.model.manifests import CampaignManifest, ClusterManifest, ModelManifest, Selection, StageManifest
 from reconciler.model.quantities import Rate
-from reconciler.model.strategy import ExternalSource, StageSource
+from reconciler.model.strategy import ExternalSource, StageSource, Trial, TrialMatrix, UsedStrategy
 from reconciler.model.validation import PROBLEMS_MAX, manifest_of
 
 ROOT = Path(__file__).parents[2] / "manifests"
@@ -36,8 +36,9 @@ def test_a_stage_holds_what_was_written() -> None:
     assert stage.spec.tokens == 1_500_000_000_000
     assert stage.spec.source == StageSource(stage="stage-2", checkpoint="pre-cooldown")
     assert stage.spec.resources.walltime == Fraction(21_600)
-    assert [strategy.name for strategy in stage.spec.strategies] == ["replay-5", "replay-30", "buffer-mix"]
-    (leg,) = stage.spec.strategies[0].legs
+    names = ["naive", "replay-5", "replay-30", "mix", "decay", "decay-cosine", "decay-figure", "rewarm"]
+    assert [strategy.name for strategy in stage.spec.strategies] == names
+    (leg,) = stage.spec.strategies[1].legs
     assert leg.mixture == {"stage-2": Decimal("0.05"), "D2": Decimal("0.95")}
     assert leg.lr.at == Rate("lrMax", Decimal(1))
 
@@ -87,6 +88,25 @@ def test_environment_that_would_be_evaluated_again_is_refused(name: str, value: 
                 "environment": {name: value},
             }
         )
+
+
+@pytest.mark.parametrize("bad", ["..", "../a", "a/../../b", "a b", "a\n", "~", "$HOME", "a/.."])
+def test_names_and_paths_lead_nowhere_else(bad: str) -> None:
+    two = {"divisor": [2, 3]}
+    kinds: list[tuple[type[Frozen], dict[str, object]]] = [
+        (ExternalGate, {"name": bad, "metric": ["a"], "at_least": Decimal(1)}),
+        (Gates, {"target": {bad: Decimal(1)}}),
+        (Selection, {"shards": [bad]}),
+        (TrialMatrix, {"mixture": {bad: {"D0": Decimal(1)}}}),
+        (Trial, {"tokens": 1000, "matrix": two, "compare": [bad]}),
+        (Trial, {"tokens": 1000, "matrix": two, "compare": ["val-D0"], "chosen": bad}),
+        (UsedStrategy, {"stage": bad, "used": ["naive"]}),
+        (UsedStrategy, {"stage": "stage-1", "used": [bad]}),
+    ]
+    for kind, fields in kinds:
+        with pytest.raises(ValidationError) as refused:
+            kind.model_validate(fields)
+        assert refused.value.errors()[0]["input"] == bad, kind
 
 
 def test_manifests_cannot_be_changed() -> None:

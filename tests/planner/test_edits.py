@@ -219,9 +219,9 @@ PATH = "strategy replay-30.legs.0.mixture"
             id="a source taken out",
         ),
         pytest.param(("nodeHours: 5\n", "nodeHours: 6\n"),
-                     [("(campaign)", "campaign.bounds.node_hours", "5", "6")], id="the campaign's"),
+                     [("(campaign)", "campaign.bounds.nodeHours", "5", "6")], id="the campaign's"),
         pytest.param(("checkpointEvery: 100", "checkpointEvery: 50"),
-                     [("(campaign)", "model.checkpoint_every", "100", "50")], id="the model's"),
+                     [("(campaign)", "model.checkpointEvery", "100", "50")], id="the model's"),
         pytest.param(("poll: 0.5s", "poll: 1s"),
                      [("(campaign)", "cluster.poll", "1/2", "1")], id="the cluster's"),
         pytest.param(("tokens: 0.5M\n  tokenizer", "tokens: 0.6M\n  tokenizer"),
@@ -340,3 +340,21 @@ def test_recipe_changes_name_what_a_person_wrote() -> None:
 def test_a_done_campaign_with_unchanged_manifests_changes_nothing() -> None:
     made = edited(after(4, losses=SAME)).plan()
     assert (made.actions, made.changes, made.refusals, made.done) == ((), (), (), True)
+
+
+def test_a_stage_trains_one_rung_at_a_time_whatever_ladder_another_commit_has() -> None:
+    """Two people apply commits that differ in the order of the rungs: found by the simulator."""
+    naive, replay = (
+        "    - name: naive\n      legs:\n        - mixture: {D1: 1}\n          lr: {shape: constant}\n",
+        "    - name: replay-5\n      legs:\n        - mixture: {D0: 0.05, D1: 0.95}\n          lr: {shape: constant}\n",
+    )
+    ours = after(1)
+    theirs = ours.wanting(quickstart(swapped((naive + replay, replay + naive))))
+    for action in (ours.the_action(), theirs.the_action()):  # both looked before either acted
+        ours.converted(action, 1)
+    job_id = theirs.submit(theirs.the_action())
+    status = ours.status("stage-2")
+    assert (theirs.status("stage-2").strategy, status.strategy) == ("naive", "replay-5")
+    assert (ours.plan().actions, status.reason) == ((), Reason.JOB_LIVE)
+    assert status.message.startswith(f"job {job_id} of attempt")
+    assert "another rung of the stage" in status.message

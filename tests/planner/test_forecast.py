@@ -326,7 +326,8 @@ def test_a_later_stage_whose_list_is_in_trouble_is_not_forecast() -> None:
     made = world.plan()
     assert [f.stage for f in made.forecasts] == ["stage-1", "stage-2"]
     assert [s.reason for s in made.stages[2:]] == [Reason.SOURCE_NOT_DONE] * 2
-    assert made.stages[3].message == "waits for stage-1, which is training"
+    for status in made.stages[2:]:  # told while there is time to mend it
+        assert status.message.startswith("waits for stage-1, which is training; /r/data/D2.txt")
 
 
 CONVERGED = (
@@ -448,3 +449,11 @@ def test_the_header_names_commit_and_uncommitted_changes() -> None:
     assert [job.header["commit"] for job in jobs if job] == ["c" * 40, "c" * 40 + " (with uncommitted changes)"]
     assert jobs[0] is not None
     assert jobs[0].header["what"] == "train of leg 0, job 1"
+
+
+def test_evaluations_at_every_boundary_between_jobs_are_counted() -> None:
+    def costs(every: str) -> list[object]:
+        edit = ("    forgetting:                   #", f"    forgetting:\n      every: {every}  #")
+        return [forecast.node_hours for forecast in World(quickstart(swapped(DECLARED, edit))).plan().forecasts]
+
+    assert costs("0%") == costs("0.000001%") != costs("100%")

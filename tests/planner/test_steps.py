@@ -239,7 +239,7 @@ def test_only_jobs_that_ended_are_told_as_ended() -> None:
     partly(world, 300)
     world.submit(world.the_action())
     trained = next(condition for condition in world.status("stage-1").conditions if condition.type == "Trained")
-    assert trained.message == "300 of 1954 iterations in complete checkpoints, 1 jobs ended"
+    assert trained.message == "300 of 1954 iterations in complete checkpoints, 1 job ended"
 
 
 def test_a_running_job_shows_how_far_it_is() -> None:
@@ -295,7 +295,7 @@ def test_a_job_that_left_the_history_has_ended_if_it_left_a_trace(trace: Callabl
     trace(world, action)
     assert world.the_action().key.ended == 1
     trained = next(condition for condition in world.status("stage-1").conditions if condition.type == "Trained")
-    assert trained.message.endswith(f"1 jobs ended; PBS no longer knows job {job_id}")
+    assert trained.message.endswith(f"1 job ended; PBS no longer knows job {job_id}")
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,31 @@ TRIAL = (
 )
 BOUNDED = ("  bounds:\n", "  bounds:\n    tokens: 9M\n")
 CONDITION = ("    - name: replay-30\n", "    - name: replay-30\n      if: forgetting\n")
+DECAY = (
+    "        - mixture: {D0: 1}\n          lr: {shape: cosine, to: lrMax/50, until: lrMax/5}\n"
+    "        - mixture: {D0: 0.8, D2: 0.2}\n          lr: {shape: continue}\n"
+    "      batch: {times: 0.5, rate: sqrt}\n      waive: [{rule: CPT060, reason: steps are long here}]\n"
+)
+ON_ALONG_IT = (
+    "    - name: cooldown-mix-b\n",
+    "    - name: cooldown-mix-b\n      if: {stage: stage-3, used: [naive]}\n"
+    "      source: {stage: stage-3, checkpoint: final}\n",
+)
+RATES = (
+    "        - mixture: {D2: 1}\n          lr: {shape: cooldown, decay: exponential, at: lrMax*2, to: lrMax/2, "
+    "rewarm: true, warmup: 1%}\n      source: {stage: stage-2, checkpoint: final}\n"
+    "      trial: {tokens: 100k, matrix: {divisor: [10, 50], rate: [lrMax, lrMax*2]}, compare: [val-D0, val-D2]}\n"
+)
+SELECTION = (
+    "    composition: by-tokens        # share of each done dataset in B; also: equal",
+    "    composition: declared\n    weights: {D1: 0.1, D2: 0.3}\n    select:\n      D2: {shards: [data/D2-b]}\n"
+    "      D1: {scores: {local: {path: data/D1.scores}}, order: middle, cap: 0.5M}",
+)
+SCORES = "/r/data/D1.scores"
 EDITS: dict[str, Desired] = {
+    "a decay that the data is switched in": quickstart(swapped((NAIVE, DECAY), ON_ALONG_IT)),
+    "rates tried": quickstart(swapped((NAIVE, RATES))),
+    "a buffer of selections": quickstart(swapped(SELECTION)),
     "a trial": quickstart(swapped((NAIVE, TRIAL.replace("AT_ONCE", "")), BOUNDED, CONDITION)),
     "two pilots at once": quickstart(swapped((NAIVE, TRIAL.replace("AT_ONCE", ", atOnce: 2")), CONDITION)),
     "chosen": quickstart(swapped((NAIVE, TRIAL.replace("AT_ONCE", ", chosen: naive.b")))),
@@ -79,6 +103,15 @@ WINDOWS = st.builds(
 )
 CHECKPOINTS = st.builds(CheckpointSeen, st.integers(1, 2500), st.booleans())
 TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(["{}", "null", "[" * 20_000, "1" * 5000]))
+SCORED = st.one_of(
+    st.builds(Unread, st.just("timed out")),
+    st.builds(ListAbsent),
+    st.builds(
+        ListSeen,
+        st.one_of(TEXTS, st.sampled_from(["0.9 400000 /data/D1-a\n-1e99 600000 /data/D1-b\n", "nan 1 /data/D1-a\n"])),
+        st.just("sha"),
+    ),
+)
 EXTERNAL = st.one_of(TEXTS, st.sampled_from(['{"a": 0.5}', '{"a": NaN}', '{"a": 1e999}']))
 LISTS = st.one_of(
     st.builds(Unread, st.just("timed out")),
@@ -146,7 +179,9 @@ def garbled_attempt(draw: st.DrawFn, seen: AttemptSeen, keys: list[str]) -> Atte
 @st.composite
 def looks(draw: st.DrawFn) -> tuple[Desired, Observed]:
     """A campaign somewhere on its way, with its evidence spoilt."""
-    world = World(EDITS[draw(st.sampled_from(["as applied", "a trial"]))])
+    begun = ["as applied", "a trial", "a decay that the data is switched in", "rates tried", "a buffer of selections"]
+    world = World(EDITS[draw(st.sampled_from(begun))])
+    world.lists[SCORES] = ListSeen("0.9 400000 /data/D1-a\n0.1 600000 /data/D1-b\n", "sha of scores")
     for forgets in draw(st.lists(st.booleans(), max_size=20)):
         if not world.plan().actions:
             break
@@ -174,6 +209,7 @@ def looks(draw: st.DrawFn) -> tuple[Desired, Observed]:
         applied=draw(st.one_of(st.none(), st.builds(Unread, st.just("x")), TEXTS)),
     )
     spoilt = draw(st.dictionaries(st.sampled_from(sorted(look.lists)), LISTS, max_size=2))
+    spoilt |= draw(st.dictionaries(st.just(SCORES), SCORED, max_size=1))
     return EDITS[draw(st.sampled_from(sorted(EDITS)))], replace(look, lists=dict(look.lists) | spoilt)
 
 

@@ -12,8 +12,8 @@ BUGS = (
     Bug(
         "the journal is written after the effect",
         "agent",
-        "            self.journal.write(entry)\n            try:\n                self.prepare(action)\n",
-        "            try:\n                self.prepare(action)\n",
+        "            self.journal.write(entry)\n            try:\n",
+        "            try:\n",
     ),
     Bug(
         "the intent is not made safe",
@@ -109,17 +109,17 @@ BUGS = (
         "reconciler.planner.steps:next_step",
         "    if verdict is not None:\n",
         "    if verdict is None and attempt.evidence.trained_iterations():\n"
-        "        return Judged(_verdict(attempt, ()))\n    if verdict is not None:\n",
+        "        return Judged(judging.verdict_of(attempt, ()))\n    if verdict is not None:\n",
     ),
     Bug(
         "a gate is not asked",
-        "reconciler.planner.steps:_judge_step",
-        "if attempt.gates.forgetting is not None and before is not None and after is not None:",
+        "reconciler.planner.judging:results",
+        "if before is not None and after is not None and (limits := _limits(attempt)) is not None:",
         "if False:",
     ),
     Bug(
         "a gate compares a checkpoint with itself",
-        "reconciler.planner.steps:_judge_step",
+        "reconciler.planner.judging:results",
         "before, after = baseline_of(attempt), final_losses(attempt)",
         "before = after = baseline_of(attempt)",
     ),

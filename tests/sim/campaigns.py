@@ -68,6 +68,41 @@ WINDOWS = (("{kind: openpbs, queue: workq, maxWalltime: 1h}", """
 SUSPENDED = (("  shift: weak\n", "  shift: weak\n  suspend: true\n"),)
 REWARMED = (("          lr: {shape: constant}\n    - name: replay-5",
               "          lr: {shape: constant, warmup: 30%, rewarm: true}\n    - name: replay-5"),)  # fmt: skip
+SPLIT = ((MIX_A, """    - name: cooldown-mix-a
+      legs:
+        - mixture: {D0: 0.33, D2: 0.33, buffer: 0.34}
+          lr: {shape: cooldown, decay: 1-sqrt, until: lrMax/3}
+        - mixture: {D0: 0.05, D2: 0.47, buffer: 0.48}
+          lr: {shape: continue}
+"""),)  # fmt: skip
+"""The data is switched in the middle of a decay."""
+TRIAL = ((NAIVE, """    - name: mixes
+      legs:
+        - mixture: {D1: 1}
+          lr: {shape: constant}
+      trial:
+        tokens: 6144
+        matrix:
+          mixture:
+            naive: {D1: 1}
+            lean: {D0: 0.05, D1: 0.95}
+        compare: [val-D0, val-D1]
+        atOnce: 2
+"""),)  # fmt: skip
+HARNESS = (("      grace: 10%\n", """      grace: 10%
+    external:
+      - {name: harness, metric: [results, score], atLeast: 0.5}
+"""),)  # fmt: skip
+CHOSEN = (("        atOnce: 2\n", "        atOnce: 2\n        chosen: mixes.lean\n"),)
+"""By a person, where the pilots' losses were lost."""
+ON_THE_WAY = (
+    (
+        "strong: {warn: 0.15, fail: 0.30}\n",
+        "strong: {warn: 0.15, fail: 0.30}\n      every: 25%\n      consecutive: 1\n",
+    ),
+    ("walltime: 1m", "walltime: 40s"),
+)
+"""Jobs so short that there is something between them."""
 
 
 def external(form: str) -> Edits:
@@ -110,8 +145,13 @@ CAMPAIGNS = {
         Campaign("external universal", external("universal")),
         Campaign("rewarms", REWARMED),
         Campaign("pins its lists", pinned()),
+        Campaign("splits a decay", SPLIT),
+        Campaign("tries two mixes", TRIAL, {"a": (), "t": CHOSEN}, "a", "a"),
+        Campaign("evaluates on the way", ON_THE_WAY, {"a": ()}, "a", "a"),
         Campaign("few jobs", (("jobsPerAttempt: 8", "jobsPerAttempt: 2"),)),
-        Campaign("few node-hours", (("    nodeHours: 3\n", "    nodeHours: 0.15\n"),)),
+        Campaign("few tokens", (("    nodeHours: 3\n", "    nodeHours: 3\n    tokens: 66000\n"),)),
+        Campaign("asks a harness", HARNESS),
+        Campaign("few node-hours", (("    nodeHours: 3\n", "    nodeHours: 0.2\n"),)),
     )
 }
 

@@ -73,6 +73,9 @@ RATES_MAX: dict[str, float] = {
     "site: disk is full": 0.06,
     "site: clock jumps": 0.10,
     "site: clock jumps by hours or days": 0.06,
+    # what came later, so that the seeds before it stay as they were
+    "train: loads something else": 0.15,
+    "person: writes half of a harness's result": 0.30,
 }
 LIKELY = 0.25
 ALWAYS = ("qstat: only the first of several ids",)

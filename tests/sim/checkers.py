@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.sim.campaigns import EXTERNAL, EXTERNAL_ITERATION
 from tests.sim.declared import BOUNDS, ELSEWHERE, Declared, Leg, Stage
-from tests.sim.jobs import names_of, number_in
+from tests.sim.jobs import LOGGED_S, names_of, number_in
 
 if TYPE_CHECKING:
     from reconciler.loop import Look
@@ -64,7 +64,7 @@ class Checkers:
         self.scriptless: set[str] = set()
         """Jobs whose script a person has deleted: where their journal entry is gone too, nobody asks for them."""
         self.ladders_turned = 0
-        """How often somebody took a commit: a rung that was begun by the one before goes on under it."""
+        """How often somebody had another commit: a rung that was begun by the one before goes on under it."""
         self.lists_edited = 0
         """How often a data list was exchanged for another."""
         self.jobs_of: Counter[str] = Counter()
@@ -79,6 +79,13 @@ class Checkers:
         self.verdicts: dict[str, bytes] = {}
         self.drawn: dict[tuple[str, int], bytes | None] = {}
         """Attempt and leg → its data list, as the first job found it."""
+        self.pilots: dict[str, set[str]] = {}
+        """Stage → attempts that train with a pilot's budget."""
+        self.judged: dict[str, dict[str, Any]] = {}
+        """Attempt → the first verdict on it."""
+        self.evaluations_removed = False
+        self.misled_by_load: set[str] = set()
+        """Attempts with a job whose losses were not those of what it should have loaded."""
         self.unlocks = 0
         self.crashes = 0
 
@@ -146,12 +153,62 @@ class Checkers:
             self.fail(f"{self.jobs_of[job.attempt]} training jobs of {job.attempt}")
         tried = self.attempts_of.setdefault(stage, {}).setdefault(job.script.commit, set())
         tried.add(job.attempt)
-        if len(tried) > self.world.declared.attempts_per_stage + self.lists_edited + bool(self.ladders_turned):
+        pilots = self.of_trial(job, tried)
+        if len(tried) > self.world.declared.attempts_per_stage + pilots + self.lists_edited + bool(self.ladders_turned):
             self.fail(f"{len(tried)} attempts at {stage}: {sorted(tried)}")
         bound = self.world.declared.node_hours
         told = self.world.pbs.history_s > HISTORY_S_MIN  # a server that forgets what has ended is the only one to know
         if told and (self.spent_s - self.untold_s) / 3600 > bound + 2 / 60:
             self.fail(f"{self.spent_s / 3600:.2f} node-hours are spent, the bound is {bound}")
+
+    def of_trial(self, job: Job, tried: set[str]) -> int:
+        """How many pilots the stage may have besides; before one of its variants gets the stage's budget all are
+        judged, and the one with the least loss gets it."""
+        stage = self.stage_of(job)
+        if job.script.strategy not in stage.pilots:
+            return len(stage.pilots)
+        legs, target = stage.pilots[job.script.strategy], int(job.script.calls[0].environment["TRAIN_ITERS"])
+        if target == legs[int(job.key.split("/")[3][1:])].iterations:
+            self.pilots.setdefault(stage.name, set()).add(job.attempt)
+            return len(stage.pilots)
+        judged = [attempt for attempt in sorted(self.pilots.get(stage.name, ())) if attempt in self.judged]
+        left = set(stage.pilots) - {self.judged[attempt]["strategy"] for attempt in judged}
+        if left:
+            self.fail(f"{job.key} trains the budget of the stage before {sorted(left)} are judged")
+        found = {self.judged[attempt]["strategy"]: loss for attempt in judged
+                 if (loss := self.pilot_loss(stage, attempt)) is not None}  # fmt: skip
+        first = tried - self.pilots[stage.name] == {job.attempt}
+        if first and found and found.get(job.script.strategy, 9.0) > min(found.values()) + 1e-6:
+            self.fail(f"{job.script.strategy} gets the budget of the stage, the pilots' losses are {found}")
+        return len(stage.pilots)
+
+    def pilot_loss(self, stage: Stage, attempt: str) -> float | None:
+        """Of a pilot that passed its gates, by the model itself; None if that cannot be told any more."""
+        verdict = self.judged[attempt]
+        last = len(stage.pilots[verdict["strategy"]]) - 1
+        iterations = stage.pilots[verdict["strategy"]][last].iterations
+        made = self.whole.get((f"{WORKSPACE}/{attempt}/leg-{last}", iterations))
+        if made is None or any(gate["level"] == "fail" for gate in verdict["gates"]):
+            return None
+        losses = [self.world.validation_loss(f"/r/data/{name}.txt", made) for name in stage.compared]
+        return sum(losses) / len(losses)
+
+    def node_hours_wanting(self, stage: str) -> float:
+        """How far the bound lies below what is spent and what this stage and those after it will surely take: their
+        iterations at the speed that is logged, and a minute of all their nodes for all else."""
+        names = list(self.world.declared.stages)
+        to_come = 0.0
+        for name in names[names.index(stage) :]:
+            spec = self.world.declared.stages[name]
+            legs = max(spec.ladder.values(), key=lambda each: sum(leg.iterations for leg in each))
+            to_come += spec.nodes * (LOGGED_S * sum(leg.iterations for leg in legs) + 60.0)
+        return (self.spent_s + to_come) / 3600 - self.world.declared.node_hours
+
+    def tokens_begun(self, stage: str) -> int:
+        """At most of all that was trained, and of another attempt at this stage."""
+        tried = {name: set[str]().union(*commits.values()) for name, commits in self.attempts_of.items()}
+        tokens = {name: spec.tokens for name, spec in self.world.declared.stages.items()}
+        return tokens[stage] + sum(tokens[name] * len(attempts) for name, attempts in tried.items())
 
     def without_trace(self, job: Job) -> bool:
         """Whether nobody can know of a job any more: PBS does not, and it has left no log."""
@@ -223,6 +280,8 @@ class Checkers:
             set().union(*(tried for commits in self.attempts_of.values() for tried in commits.values()))
         ):
             found = self.world.disk.read(f"{WORKSPACE}/{attempt}/verdicts/final.json") or b""
+            if b'"gates"' in found:
+                self.judged.setdefault(attempt, json.loads(found))
             if b'"gates"' in found and self.verdicts.setdefault(attempt, found) != found:
                 self.fail(f"the verdict of {attempt} is another now: {self.verdicts[attempt]!r}, {found!r}")
 
@@ -250,6 +309,7 @@ class Checkers:
     def removed(self, path: str) -> None:
         """A person has deleted this, file or folder, and all in it."""
         self.verdicts.clear()
+        self.evaluations_removed |= "/evaluations" in path
         if path.startswith(f"{WORKSPACE}/.journal"):
             self.journal_cut_at, self.untold_s = self.world.now, self.spent_s
             self.unknowable |= {key for key, started in self.flights.items() if started > 0}
@@ -280,7 +340,9 @@ class Checkers:
         return self.world.declared_at(job.script.commit).stages[job.key.split("/")[1]]
 
     def leg_of(self, job: Job) -> Leg:
-        return self.stage_of(job).ladder[job.script.strategy][int(job.key.split("/")[3][1:])]
+        stage, strategy, leg = self.stage_of(job), job.script.strategy, int(job.key.split("/")[3][1:])
+        pilot = job.attempt in self.pilots.get(stage.name, ())
+        return (stage.pilots if pilot else stage.ladder)[strategy][leg]
 
     def trains(self, job: Job, call: Call, made: Made | None, start: int) -> None:
         """A training job has loaded: what it goes on from, and what it will draw."""

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 SEQUENCE = 128
+LOGGED_S = 4.0
+"""How long every iteration took, as the log says."""
+STRANGE_LOSS = 5.3
+"""Of a model that knows next to nothing of what it is trained on."""
 LINE = (
     "[2026-01-12 04:11:02,501177][I][megatron/training_log:402:training_log]  iteration={:8d}/{:8d} | "
     "consumed_samples={:12d} | consumed_tokens={:12d} | elapsed_time_per_iteration_ms={:.1f} | learning_rate={:.6g} | "
@@ -173,6 +177,9 @@ def train(world: World, job: Job) -> Iterator[float]:
     fate = next(
         (name for name in ("crashes", "crashes with status 0", "hangs", "loses its loss")
          if world.chance.happens(f"train: {name}")), "")  # fmt: skip
+    strange = made is not None and world.chance.happens("train: loads something else")
+    if strange:
+        world.check.misled_by_load.add(job.attempt)
     target, every = int(call.environment["TRAIN_ITERS"]), int(call.environment["SAVE_INTERVAL"])
     start = (
         0 if made is None or "--reset-iteration" in call.arguments or "--finetune" in call.arguments else made.iteration
@@ -193,9 +200,8 @@ def train(world: World, job: Job) -> Iterator[float]:
         lost = (fate == "loses its loss" and iteration >= fatal) or (now is not None and now.lost_loss)
         now = grown(world, now, call, iteration, stored, lost)
         world.check.iterates(job, call, now, iteration, rate)
-        world.log(
-            job, line(call, iteration, target, rate, None if lost else world.training_loss(call, iteration, target))
-        )
+        loss = STRANGE_LOSS if strange else world.training_loss(call, iteration, target)
+        world.log(job, line(call, iteration, target, rate, None if lost else loss))
         if iteration % every == 0:
             yield from save(world, job, call, now)
         leaving = wish_to_leave(world, call, begun, iteration)
@@ -222,7 +228,7 @@ def line(call: Call, iteration: int, target: int, rate: float, loss: float | Non
     batch = int(call.environment["GLOBAL_BATCH"])
     told = f" lm loss={loss:.6f} |" if loss is not None else ""
     samples = iteration * batch
-    return LINE.format(iteration, target, samples, samples * SEQUENCE, 4000.0, rate, batch, told)
+    return LINE.format(iteration, target, samples, samples * SEQUENCE, 1000 * LOGGED_S, rate, batch, told)
 
 
 def wish_to_leave(world: World, call: Call, begun: float, iteration: int) -> str:

@@ -30,6 +30,7 @@ RETRIED = frozenset(
         Reason.LOST_IN_ROUTING,
         Reason.JOB_CANNOT_START,
         Reason.STARTED_FROM_RANDOM,
+        Reason.LOAD_DISCONTINUOUS,
     }
 )
 """Holds that a person lifts with --retry when the cause is mended."""
@@ -97,7 +98,21 @@ class Person:
         )
         for stage in seen.plan.stages:
             self.world.chance.counts[f"reason: {stage.reason}"] += 1
+            if stage.reason in (Reason.EXTERNAL_AWAITED, Reason.EXTERNAL_UNREADABLE):
+                self.asks_harness(stage.message)
         return seen
+
+    def asks_harness(self, told: str) -> None:
+        """As the message says: its result is written where it is waited for, and not always whole."""
+        found = re.search(r"(/\S+)/(\w+\.json)", told)
+        assert found is not None, told
+        result = b'{"results": {"score": 0.7}}'
+        if self.world.chance.happens("person: writes half of a harness's result"):
+            result = result[: self.world.chance.of("hands").randrange(len(result))]
+        if not self.world.disk.full:
+            self.world.disk.makedirs(found[1])
+            self.world.disk.place(f"{found[1]}/{found[2]}", result)
+            self.world.say(f"{self.name} writes {found[1]}/{found[2]}: {result!r}")
 
     def act(self, desired: Desired, seen: loop.Look) -> loop.Pass:
         world = self.world

@@ -72,6 +72,7 @@ def people(world: World) -> None:
     for name in ("ada", "bob", "cy")[: dice.choice((1, 1, 2, 2, 3))]:
         letter = dice.choice(CAMPAIGNS[world.campaign].drawn)
         world.people.append(Person(world, name, commit(world.campaign, letter)[0]))
+    world.check.ladders_turned = len({person.desired.revision for person in world.people}) - 1
 
 
 def safety(world: World) -> None:
@@ -158,6 +159,8 @@ def decided(world: World, person: Person, seen: loop.Look) -> str:
             if f"small/{attempt}" not in check.random:
                 raise Broken(f"{stage.message}, which is not so")
             set_aside(world, f"/w/small/{attempt}", stage.message)
+        if stage.reason is Reason.LOAD_DISCONTINUOUS and f"small/{attempt}" not in check.misled_by_load:
+            raise Broken(f"{stage.message}, which is not so")
         person.retry = frozenset({stage.stage})
         return ""
     if stage.reason is Reason.SUSPENDED and world.declared_at(person.desired.revision).stages[stage.stage].suspended:
@@ -167,7 +170,7 @@ def decided(world: World, person: Person, seen: loop.Look) -> str:
         return ""
     if stage.reason is Reason.LADDER_EXHAUSTED:
         tried = [rung.attempt for rung in stage.rungs if rung.outcome == "failed"]
-        excused = check.lost | check.logs_lost
+        excused = check.lost | check.logs_lost | check.misled_by_load
         wrong = [a for a in tried if f"small/{stage.stage}/{a}" not in excused] if not world.forgets else []
         if wrong:
             raise Broken(f"{stage.stage}: {stage.message}, but nothing is wrong with {wrong}")
@@ -175,13 +178,24 @@ def decided(world: World, person: Person, seen: loop.Look) -> str:
     if stage.reason is Reason.SOURCE_UNUSABLE and check.harmed:
         return "the source is lost"
     if stage.reason is Reason.VERDICT_UNREADABLE:
-        file = f"/w/{stage.message.split()[0]}"
+        file = next(f"/w/{word}" for word in stage.message.split() if "/verdicts/" in word)
         world.disk.rename(file, f"{file}.aside")
         return ""
     if stage.reason is Reason.TRAINED_IMMUTABLE and check.edited(stage.stage, person.desired.revision):
         return "two recipes"
     if stage.reason is Reason.NODE_HOURS_EXHAUSTED and check.spent_s / 3600 > 0.9 * world.declared.node_hours:
         return "node-hours are spent"
+    if stage.reason is Reason.EXTERNAL_UNREADABLE:
+        return ""  # who looked has written it anew
+    if stage.reason is Reason.TOKENS_EXHAUSTED and check.tokens_begun(stage.stage) > world.declared.tokens:
+        return "tokens are spent"
+    if stage.reason is Reason.TRIAL_AWAITS_CHOICE and world.check.evaluations_removed:
+        person.takes("t")
+        return ""
+    if seen.plan.refusals and "is not begun" in seen.plan.refusals[0]:
+        wanting = world.check.node_hours_wanting(stage.stage)
+        if wanting > 0:
+            return "node-hours would not do"
     raise Stalled(f"held without cause: {stage.stage} {stage.reason}: {stage.message}; refused: {seen.plan.refusals}")
 
 

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from reconciler import loop
+from reconciler.domain import rules
 from reconciler.model import recipe as recipes
-from reconciler.planner import drift, forecast, look, rungs
+from reconciler.planner import drift, evidence, forecast, look, rungs, strays
 from tests.sim.swap import swapped
 
 ANSWERS: dict[Any, tuple[Any, Any]] = {}
@@ -44,6 +45,15 @@ def of_resolve(
 def of_agrees(declared: Any, text: str) -> Any:
     return (declared.recipe.digest, declared.leg, declared.newest, declared.load, declared.universal,
             declared.data_list, text)  # fmt: skip
+
+
+def parts_of(recipe: Any) -> tuple[Any, ...]:
+    return tuple(getattr(recipe, name) for name in recipe.__slots__)
+
+
+def of_recipe(recipe: Any) -> tuple[int, ...]:
+    """Recipes that differ in a label share their other parts."""
+    return tuple(map(id, parts_of(recipe)))
 
 
 def of_commit(desired: Any, *_: Any) -> Any:
@@ -80,10 +90,23 @@ def remembered() -> Iterator[None]:
         ),
         (forecast, "_leg"): once(
             forecast._leg,
-            lambda desired, lists, recipe, leg, boundary: (of_commit(desired), id(lists), id(recipe), id(leg), boundary),
+            lambda desired, lists, recipe, leg, boundary: (
+                of_commit(desired),
+                id(lists),
+                id(recipe),
+                id(leg),
+                boundary,
+            ),
             lambda desired, lists, recipe, leg, boundary: (desired.catalog, lists, recipe, leg),
         ),
-        (recipe, "digest"): property(once(vars(recipe)["digest"].fget, id, first)),
+        (recipe, "digest"): property(once(vars(recipe)["digest"].fget, of_recipe, parts_of)),
+        (strays, "read_recipe"): once(recipes.read_recipe, str, first),
+        (evidence, "read_recipe"): once(recipes.read_recipe, str, first),
+        (rules, "observed"): once(
+            rules.observed,
+            lambda catalog, campaign, logged: (id(catalog), campaign, tuple(logged.items())),
+            first,
+        ),
         (recipe, "to_file"): once(recipe.to_file, id, first),
     }
     with swapped(answers):

@@ -16,7 +16,7 @@ from typing import Any
 from reconciler import loop
 from reconciler.cluster import execute
 from reconciler.model.status import Reason
-from tests.sim.campaigns import Edits, edited
+from tests.sim.campaigns import ON_THE_WAY, REPLAY, TRIAL, Edits, edited
 from tests.sim.chance import Chance
 from tests.sim.checkers import Broken
 from tests.sim.disk import Inode, problem
@@ -213,9 +213,21 @@ def one_job_is_allowed() -> None:
 
 
 def node_hours_are_spent() -> None:
-    with story(("nodeHours: 3\n", "nodeHours: 0.05\n")) as told:
-        found = told.settles()
-        expect(found[1] == Reason.NODE_HOURS_EXHAUSTED, f"it ended with {found}")
+    """All would have fitted, but jobs of the last stage hang until their walltime is over."""
+    with story(("nodeHours: 3\n", "nodeHours: 0.2\n")) as told:
+        told.until(lambda: told.rung("stage-2"))
+        told.chance.streams["train"] = Given(5)
+        told.chance.tell("train: hangs", True, False, True, True)
+        ends(told, "stage-3", Reason.NODE_HOURS_EXHAUSTED)
+
+
+def node_hours_would_not_do() -> None:
+    """What is to come takes more than is left: no stage is begun that ends in the middle."""
+    with story(("nodeHours: 3\n", "nodeHours: 0.12\n")) as told:
+        told.settles()
+        assert told.ada.last is not None
+        expect(told.ada.last.plan.refusals, "nobody was told")
+        expect(not told.jobs("/stage-3/"), "the last stage was begun")
 
 
 def a_stage_is_suspended() -> None:
@@ -256,6 +268,76 @@ def a_loss_does_not_recover() -> None:
         setattr(told.world, "training_loss", loss)  # noqa: B010
         told.until(lambda: told.rung("stage-2"))
         expect(told.rung("stage-2") == "replay-5", f"{told.rung('stage-2')} passed, whose loss rose")
+
+
+def a_load_is_bad() -> None:
+    """Its first losses are those of a model that knows nothing: no strategy's fault, so a person is asked."""
+    with story() as told:
+        well = told.world.training_loss
+
+        def loss(call: Call, iteration: int, target: int) -> float:
+            return 5.3 if "/stage-2/" in call.environment["SAVE"] else well(call, iteration, target)
+
+        setattr(told.world, "training_loss", loss)  # noqa: B010
+        ends(told, "stage-2", Reason.LOAD_DISCONTINUOUS)
+        expect(len({job.attempt for job in told.jobs("/stage-2/")}) == 1, "the strategy was given up for it")
+
+
+def a_rung_is_not_for_this_failure() -> None:
+    """It is tried where the loss does not recover; the one after it where something is forgotten, as it is here."""
+    rungs = REPLAY.replace("      legs:", "      if: no-recovery\n      legs:")
+    rungs += REPLAY.replace("replay-5", "replay-20").replace("0.05", "0.2").replace("0.95", "0.8")
+    rungs = rungs.replace("replay-20\n", "replay-20\n      if: forgetting\n")
+    with story((REPLAY, rungs), forgets=True) as told:
+        ends(told)
+        expect(told.rung("stage-2") == "replay-20", f"{told.rung('stage-2')} was tried")
+
+
+def tokens_are_spent() -> None:
+    """Those of a rung that failed count; what cannot be finished with what is left is not begun."""
+    with story(("    nodeHours: 3\n", "    nodeHours: 3\n    tokens: 59392\n"), forgets=True) as told:
+        ends(told, "stage-3", Reason.TOKENS_EXHAUSTED)
+        expect(not told.jobs("/stage-3/"), "a stage that cannot be finished has a job")
+
+
+def two_mixes_are_tried() -> None:
+    """One pilot after the other; the better one comes second."""
+    with story(*TRIAL, ("        atOnce: 2\n", "        atOnce: 1\n")) as told:
+        ends(told)
+        expect(told.rung("stage-2") == "mixes.lean", f"{told.rung('stage-2')} was chosen")
+
+
+def a_checkpoint_is_evaluated_on_the_way() -> None:
+    """Between two jobs of the stage, never beside one."""
+    with story(*ON_THE_WAY, iteration_s=6.0) as told:
+        job = told.begins("/stage-2/", number=2)
+        leg = f"/w/{job.attempt}/leg-0"
+        told.steps(lambda: told.world.disk.read(f"{leg}/latest_checkpointed_iteration.txt") == b"4")
+        found = told.ada.look(told.ada.desired).plan
+        expect(job.state == "R", "the job was over before")
+        expect(not found.actions and not found.refusals, f"beside a live job: {found.actions}")
+        ends(told)
+        expect(told.jobs("/stage-2/") and told.jobs("/evaluate/leg-0-"), "nothing was evaluated on the way")
+        wanted = [key for key in told.world.check.keys if "/stage-2/" in key and "evaluate" in key]
+        expect(len(wanted) > 1, f"only {wanted} were evaluated")
+
+
+def what_forgets(consecutive: int) -> bool:
+    """Whether the rung that forgets was trained to its end."""
+    often = ("      consecutive: 1\n", f"      consecutive: {consecutive}\n")
+    with story(*ON_THE_WAY, often, iteration_s=6.0, forgets=True) as told:
+        told.until(lambda: told.rung("stage-2"))
+        expect(told.rung("stage-2") == "replay-5", f"{told.rung('stage-2')} passed and forgets")
+        naive = told.jobs("/stage-2/")[0].attempt
+        return (f"/w/{naive}/leg-0", 7) in told.world.check.whole
+
+
+def what_forgets_ends_early() -> None:
+    expect(not what_forgets(1), "the rest of its tokens was wasted")
+
+
+def one_evaluation_on_the_way_is_not_enough() -> None:
+    expect(what_forgets(2), "it was ended after one")
 
 
 def a_person_asks_a_job_to_stop() -> None:
@@ -349,7 +431,7 @@ def checkpoints_are_lost_and_set_aside() -> None:
         for name in told.world.disk.names(leg):
             told.world.disk.rename(f"{leg}/{name}", f"/r/lost-{name}")
         told.world.check.crashed()
-        told.until(lambda: told.ada.last and told.ada.last.plan.stages[0].reason is Reason.STARTED_FROM_RANDOM)
+        expect(told.settles() == ("stage-1", Reason.STARTED_FROM_RANDOM), "it trains on from random weights")
         assert told.ada.last is not None
         set_aside(told.world, f"/w/{job.attempt}", told.ada.last.plan.stages[0].message)
         told.ada.retry = frozenset({"stage-1"})
@@ -448,6 +530,18 @@ def the_lock_is_taken_while_somebody_looks() -> None:
         told.ada.link.force = once_at("rename", "-train.pbs.new", told.bob.one_pass)
         told.ada.act(told.ada.desired, seen)
         told.ada.busy = False
+        ends(told)
+
+
+def an_agent_stands_still_before_its_qsub() -> None:
+    """Without flock, for longer than others wait for a qsub that they cannot see: it is not started any more."""
+    with story() as told:
+        told.world.disk.flock_mode = "none"
+        seen = told.ada.look(told.ada.desired)
+        told.chance.tell("qsub: hangs, then queues", True)
+        told.chance.streams["qsub"] = Extreme(1.0)
+        told.ada.link.force = once_at("rename", "-train.pbs.new", lambda: told.world.pass_time(told.world.now + 1300.0))
+        told.ada.act(told.ada.desired, seen)
         ends(told)
 
 
@@ -669,9 +763,17 @@ STORIES: dict[str, Callable[[], None]] = {
         one_attempt_is_allowed,
         one_job_is_allowed,
         node_hours_are_spent,
+        node_hours_would_not_do,
         a_stage_is_suspended,
         a_loss_is_lost,
         a_loss_does_not_recover,
+        a_load_is_bad,
+        a_rung_is_not_for_this_failure,
+        tokens_are_spent,
+        two_mixes_are_tried,
+        a_checkpoint_is_evaluated_on_the_way,
+        what_forgets_ends_early,
+        one_evaluation_on_the_way_is_not_enough,
         a_person_asks_a_job_to_stop,
         a_save_is_damaged,
         a_shard_is_lost,
@@ -687,6 +789,7 @@ STORIES: dict[str, Callable[[], None]] = {
         a_list_is_edited,
         the_lock_is_taken_away,
         the_lock_is_taken_while_somebody_looks,
+        an_agent_stands_still_before_its_qsub,
         an_apply_waits_while_another_asks,
         the_table_cannot_be_read_any_more,
         a_qsub_hangs_on_another_node,

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from reconciler.cli.human.fitting import Fitting
 from reconciler.domain.ledger import Stretch, tokens
 from reconciler.model.quantities import format_tokens
 from reconciler.planner.ledger import Answer, Asked, Part, Taint
@@ -20,7 +21,7 @@ def render(answer: Answer) -> RenderableType:
     if answer.asked is not None:
         parts += _asked(answer, answer.asked)
     elif answer.books.entries:
-        parts += [_sources(answer), Text(), _attempts(answer), Text()]
+        parts += [_sources(answer), Text(), Fitting((_attempts(answer), _attempts(answer, lost=False))), Text()]
     else:
         parts += [Text("Nothing has been drawn yet."), Text()]
     parts += [Text(f"Not counted: {why}", "yellow") for why in answer.books.unknown]
@@ -49,15 +50,22 @@ def _sources(answer: Answer) -> Table:
     return table
 
 
-def _attempts(answer: Answer) -> Table:
-    table = _table("stage", "attempt", "strategy", "verdict", "tokens drawn", "iterations lost", "seen by it")
-    for column in table.columns[:4]:
-        column.justify = "left"
+def _attempts(answer: Answer, *, lost: bool = True) -> Table:
+    table = _by_attempt("tokens drawn", *(["iterations lost"] if lost else []), "seen by it")
     seen = answer.seen
     for entry in answer.books.entries:
         own = tokens(part for part in seen if part.attempt == entry.attempt)
-        row = (entry.stage, entry.attempt, entry.strategy, entry.outcome)
-        table.add_row(*row, f"{tokens(entry.drawn):,}", f"{entry.lost:,}", f"{own:,}" if own else "none")
+        row = [entry.stage, entry.attempt, entry.strategy, entry.outcome, f"{tokens(entry.drawn):,}"]
+        table.add_row(*row, *([f"{entry.lost:,}"] if lost else []), f"{own:,}" if own else "none")
+    return table
+
+
+def _by_attempt(*columns: str) -> Table:
+    """A table with a row an attempt; only the strategy's name may be folded."""
+    table = _table("stage", "attempt", "strategy", "verdict", *columns)
+    for column in table.columns[:4]:
+        column.justify = "left"
+    table.columns[2].no_wrap, table.columns[2].overflow, table.columns[2].min_width = False, "fold", len("strategy")
     return table
 
 
@@ -74,9 +82,7 @@ def _asked(answer: Answer, asked: Asked) -> Iterator[RenderableType]:
         yield Text()
         return
     yield Text("Its removal would taint", "bold")
-    table = _table("stage", "attempt", "strategy", "verdict", "drawn by it", "inherited")
-    for column in table.columns[:4]:
-        column.justify = "left"
+    table = _by_attempt("drawn by it", "inherited")
     for taint in asked.taints:
         entry = taint.entry
         style = "" if taint.sure else "yellow"
@@ -115,7 +121,7 @@ def _times(count: int, size: int | None) -> str:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="dim")
     for name in columns:
         table.add_column(name, justify="left" if name == columns[0] else "right", no_wrap=True)
     return table

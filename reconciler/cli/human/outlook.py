@@ -9,10 +9,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from reconciler.cli.human.fitting import Fitting
 from reconciler.model.plan import CampaignForecast, Plan, Span, StageForecast
-from reconciler.model.quantities import format_bytes, format_duration
+from reconciler.model.quantities import counted, format_bytes, format_duration
 
 UNKNOWN = "unknown"
+TOTAL = "total"
+COLUMNS = ("stage", "iterations", "jobs", "node-hours", "time", "saves", "checkpoints")
 
 
 def outlook(plan: Plan) -> Iterator[RenderableType]:
@@ -23,38 +26,60 @@ def outlook(plan: Plan) -> Iterator[RenderableType]:
     if total is None or not left:
         return
     yield Text("To come, if nothing fails", "bold")
-    yield Padding(_table(left, total), (0, 0, 0, 2), expand=False)
+    forms = tuple(_table(left, total, without) for without in ((), ("saves",), ("saves", "iterations")))
+    yield Padding(Fitting(forms), (0, 0, 0, 2), expand=False)
     for name, told in _rests_on(left).items():
-        yield Text(f"  {name}: {told}", "dim")
-    if total.unknown:
-        which = ", ".join(total.unknown)
-        way_on = "the first job measures the speed; the cluster's throughput declares it before"
-        yield Text(f"  Unknown and not in the total: {which} ({way_on})", "dim")
-    yield Text(*_allowed(total))
+        yield _under(f"{name}: {told}", "dim")
+    resolved = {forecast.stage for forecast in left}
+    for way_on, unknown in (
+        ("the first job measures the speed; the cluster's throughput declares it before", resolved),
+        ("it cannot be said yet what they will train", set(total.unknown) - resolved),
+    ):
+        which = ", ".join(name for name in total.unknown if name in unknown)
+        if which:
+            yield _under(f"Unknown and not in the total: {which} ({way_on})", "dim")
+    yield _under(*_allowed(total))
     yield Text()
 
 
-def _table(left: Sequence[StageForecast], total: CampaignForecast) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
-    for name in ("stage", "iterations", "jobs", "node-hours", "time", "saves", "checkpoints"):
+def _under(text: str, style: str) -> Padding:
+    return Padding(Text(text, style), (0, 0, 0, 2), expand=False)
+
+
+def _table(left: Sequence[StageForecast], total: CampaignForecast, without: Sequence[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="dim")
+    names = [name for name in COLUMNS if name not in without]
+    for name in names:
         table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
-    for forecast in left:
-        table.add_row(
-            forecast.stage,
-            f"{forecast.iterations:,}",
-            _numbers(forecast.jobs),
-            _numbers(forecast.node_hours),
-            _hours(forecast.hours),
-            f"{forecast.saves:,}",
-            _bytes(forecast.storage_bytes),
-        )
-        if forecast.trial is not None:
-            pilots = f"  {len(forecast.trial.variants)} pilots of its trial"
-            table.add_row(pilots, "", _numbers(forecast.trial.jobs), _numbers(forecast.trial.node_hours), "", "", "")
-    known = any(forecast.node_hours is not None for forecast in left)
-    cost = (_numbers(total.node_hours), _hours(total.hours)) if known else (UNKNOWN, UNKNOWN)
-    table.add_row("total", "", "", *cost, "", _bytes(total.storage_bytes), style="bold")
+    for row in _rows(left, total):
+        table.add_row(*(row.get(name, "") for name in names), style="bold" if row["stage"] == TOTAL else "")
     return table
+
+
+def _rows(left: Sequence[StageForecast], total: CampaignForecast) -> Iterator[dict[str, str]]:
+    for forecast in left:
+        yield {
+            "stage": forecast.stage,
+            "iterations": f"{forecast.iterations:,}",
+            "jobs": _numbers(forecast.jobs),
+            "node-hours": _numbers(forecast.node_hours),
+            "time": _hours(forecast.hours),
+            "saves": f"{forecast.saves:,}",
+            "checkpoints": _bytes(forecast.storage_bytes),
+        }
+        if forecast.trial is not None:
+            yield {
+                "stage": f"  {counted(len(forecast.trial.variants), 'pilot')}",
+                "jobs": _numbers(forecast.trial.jobs),
+                "node-hours": _numbers(forecast.trial.node_hours),
+            }
+    known = any(forecast.node_hours is not None for forecast in left)
+    yield {
+        "stage": TOTAL,
+        "node-hours": _numbers(total.node_hours) if known else UNKNOWN,
+        "time": _hours(total.hours) if known else UNKNOWN,
+        "checkpoints": _bytes(total.storage_bytes),
+    }
 
 
 def _rests_on(left: Sequence[StageForecast]) -> dict[str, str]:
@@ -71,7 +96,7 @@ def _rests_on(left: Sequence[StageForecast]) -> dict[str, str]:
 
 def _allowed(total: CampaignForecast) -> tuple[str, str]:
     """How spending stands to the bound, and in which style that is said."""
-    spent = f"  {total.spent:.3g} of {total.bound:.6g} node-hours are spent"
+    spent = f"{total.spent:.3g} of {total.bound:.6g} node-hours are spent"
     if total.over:
         return f"{spent}; even the least that is to come exceeds what is left", "bold red"
     if total.may_be_over:
@@ -95,4 +120,7 @@ def _hours(span: Span | None) -> str:
 
 def _bytes(span: Span) -> str:
     low, high = format_bytes(span.low), format_bytes(span.high)
-    return low if low == high else f"{low}–{high}"
+    if low == high:
+        return low
+    number, unit = low.split()
+    return f"{number}–{high}" if high.endswith(f" {unit}") else f"{low}–{high}"

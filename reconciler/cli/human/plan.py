@@ -133,7 +133,7 @@ def _changes(changes: Sequence[Change]) -> Iterator[RenderableType]:
             continue
         when = "" if change.started else "  (not started)"
         arrow = f"{change.stage}: {change.path}  {change.before} → {change.after}"
-        yield Text.assemble(("  ~ ", "yellow"), arrow, (when, "dim"))
+        yield Padding(Text.assemble(("~ ", "yellow"), arrow, (when, "dim")), (0, 0, 0, 2), expand=False)
     yield Text()
 
 

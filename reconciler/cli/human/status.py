@@ -63,8 +63,8 @@ def render(plan: Plan, observed: Observed, width: int, *, conditions: bool) -> R
     """The table, one line of why for each stage that is not done, and all conditions when asked."""
     parts: list[RenderableType] = [header(plan), Text(), table(plan.stages, width), Text()]
     for status in plan.stages:
-        if conditions:
-            parts += [*_conditions(status, observed.now_s), Text()]
+        if conditions and status.conditions:
+            parts += [*_conditions(status), Text()]
         elif status.phase is not Phase.DONE:
             parts.append(
                 Text.assemble(
@@ -87,7 +87,7 @@ def render(plan: Plan, observed: Observed, width: int, *, conditions: bool) -> R
     return Group(*parts)
 
 
-def _conditions(status: StageStatus, now_s: float) -> Iterator[RenderableType]:
+def _conditions(status: StageStatus) -> Iterator[RenderableType]:
     yield Text.assemble((status.stage, "bold"), (f"  {status.path}", "dim"))
     view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("CONDITION", "STATUS", "REASON", "MESSAGE"):

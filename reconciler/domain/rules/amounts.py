@@ -13,6 +13,8 @@ from reconciler.model.quantities import approximate_tokens
 
 PASS_LEAST: Final = Fraction(9, 10)
 """A pass of the stage's own data is complete from here: 5 and 10 % of replay leave nothing out that matters."""
+PASSES_TOLD: Final = 8
+"""Stages whose passes over a dataset are told one by one."""
 
 
 @rule(
@@ -61,30 +63,44 @@ PASS_LEAST: Final = Fraction(9, 10)
 def _cpt010(view: CampaignView) -> Iterator[Finding]:
     yield from _selected_passes(view)
     earlier: dict[str, list[tuple[str, Fraction]]] = {}
+    sums: dict[str, Fraction] = {}
     for stage in view.stages:
-        yield from _too_many(view, stage, earlier)
+        yield from _too_many(view, stage, earlier, sums)
         first = stage.rungs[0]
         for symbol in dict.fromkeys(symbol for leg in first.legs for symbol in leg.shares):
-            earlier.setdefault(symbol, []).append((stage.name, first.drawn(symbol) / view.size(symbol)))
+            passes = first.drawn(symbol) / view.size(symbol)
+            earlier.setdefault(symbol, []).append((stage.name, passes))
+            sums[symbol] = sums.get(symbol, Fraction(0)) + passes
 
 
 def _too_many(
-    view: CampaignView, stage: StageView, earlier: Mapping[str, Sequence[tuple[str, Fraction]]]
+    view: CampaignView,
+    stage: StageView,
+    earlier: Mapping[str, Sequence[tuple[str, Fraction]]],
+    sums: Mapping[str, Fraction],
 ) -> Iterator[Finding]:
     for rung in stage.rungs:
         for symbol in dict.fromkeys(symbol for leg in rung.legs for symbol in leg.shares):
             size, limit = view.size(symbol), Fraction(view.passes(symbol))
             here, before = rung.drawn(symbol) / size, earlier.get(symbol, ())
-            total = here + sum((passes for _, passes in before), Fraction(0))
+            total = here + sums.get(symbol, Fraction(0))
             if here and total > limit:
                 most = max(rung.legs, key=lambda leg: leg.shares.get(symbol, Fraction(0)) * (leg.tokens or 0))
-                parts = [f"{float(passes):.3g} in {name}" for name, passes in before if passes]
-                counted = ", ".join([*parts, f"{float(here):.3g} here"])
+                counted = ", ".join([*_told(before), f"{float(here):.3g} here"])
                 detail = f"{symbol} in strategy {rung.spec.name} of stage {stage.name}"
                 drawn = f"{approximate_tokens(int(rung.drawn(symbol)))} tokens drawn of {approximate_tokens(size)}"
                 found = f"{float(total):.3g} passes ({counted}); {drawn}"
                 place = (*most.path, "mixture")
                 yield Finding(stage.manifest, place, detail, found, f"at most {float(limit):g} passes", key=True)
+
+
+def _told(before: Sequence[tuple[str, Fraction]]) -> Iterator[str]:
+    """The passes of earlier stages, one by one as far as a person reads them."""
+    seen = [(name, passes) for name, passes in before if passes]
+    yield from (f"{float(passes):.3g} in {name}" for name, passes in seen[:PASSES_TOLD])
+    rest = [passes for _, passes in seen[PASSES_TOLD:]]
+    if rest:
+        yield f"{float(sum(rest)):.3g} in {len(rest)} more"
 
 
 def _selected_passes(view: CampaignView) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from reconciler.domain.rules.rule import Finding, percent, rate, rule
 from reconciler.domain.rules.view import CampaignView, LegView, RungView, StageView
+from reconciler.domain.schedule import rate_at
 from reconciler.model.problems import Severity
 from reconciler.model.strategy import StageSource, UsedStrategy
 
@@ -81,6 +82,15 @@ def _introduced(view: CampaignView) -> Iterator[tuple[StageView, RungView, LegVi
             yield stage, rung, rung.legs[number], rung.legs[number - 1]
 
 
+def _comes_down_to(wanted: float, rung: RungView, leg: LegView) -> bool:
+    """Whether a leg begins at this rate, or at the first iteration at which the decay has passed it."""
+    if rung.recipe is None or leg.begins is None:
+        return False
+    made = rung.recipe.legs[rung.legs.index(leg)]
+    before = rate_at(made.curve, made.position - 1) / rung.recipe.rate_scale
+    return leg.begins * (1 - NEAR) <= wanted <= max(leg.begins * (1 + NEAR), before)
+
+
 @rule(
     "CPT060",
     "introduced-at-other-rate",
@@ -96,7 +106,7 @@ def _introduced(view: CampaignView) -> Iterator[tuple[StageView, RungView, LegVi
 def _cpt060(view: CampaignView) -> Iterator[Finding]:
     for stage, rung, leg, before in _introduced(view):
         top = rung.legs[0].begins
-        if top and leg.begins is not None and abs(leg.begins * SWITCH / top - 1) > NEAR:
+        if top and leg.begins is not None and not _comes_down_to(top / SWITCH, rung, leg):
             detail = f"{stage.symbol} in strategy {rung.spec.name} of stage {stage.name}"
             found = f"{rate(leg.begins)}, 1/{top / leg.begins:.3g} of {rate(top)}" if leg.begins else "0"
             path = (*before.path, "lr", "until") if before.spec.lr.until else (*leg.path, "lr", "at")

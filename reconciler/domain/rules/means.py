@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Final
 
@@ -123,9 +123,13 @@ def _cpt071(view: CampaignView) -> Iterator[Finding]:
         own = {batch.of(model, rung.spec) for rung in stage.rungs}
         if made - own - {model.batch.global_}:
             there = (before.manifest, (*before.rungs[0].path, "batch"), f"the batch of {before.name}")
-            found, expected = ", ".join(map(str, sorted(own, key=str))), ", ".join(map(str, sorted(made, key=str)))
+            found, expected = _sequences(own), _sequences(made)
             detail = f"stage {stage.name} after {before.name}"
             yield Finding(stage.manifest, ("spec", "source"), detail, found, expected, related=(there,))
+
+
+def _sequences(batches: Iterable[int | None]) -> str:
+    return f"{' or '.join(sorted(map(str, batches)))} sequences a step"
 
 
 @rule(
