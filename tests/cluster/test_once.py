@@ -318,7 +318,10 @@ def test_an_agent_that_died_with_its_qsub_leaves_the_next_to_begin_counting(worl
     assert world.calls("qsub") == 2
 
 
-@pytest.mark.parametrize("over", [None, "1.5", True, 1e300, -1e300, float("nan"), time.monotonic() + 1e6])
+@pytest.mark.parametrize(
+    "over",
+    [None, "1.5", True, 1e300, -1e300, float("nan"), pytest.param(time.monotonic() + 1e6, id="days ahead")],
+)
 def test_a_moment_that_this_boot_has_not_seen_is_no_moment(world: World, over: object) -> None:
     """A damaged entry, or one of an earlier boot on a machine that tells no boots apart: counted from now on."""
     entry = lost_in_sight(world)

@@ -61,6 +61,8 @@ class Checkers:
         self.unknowable: set[str] = set()
         """Keys with such a qsub when a person deleted the journal: nothing tells of it any more. Then the guard in the
         job stands alone."""
+        self.deleted_at = -1.0
+        """When a person has deleted something last."""
         self.scriptless: set[str] = set()
         """Jobs whose script a person has deleted: where their journal entry is gone too, nobody asks for them."""
         self.ladders_turned = 0
@@ -114,7 +116,8 @@ class Checkers:
             pass
         elif entry is None or json.loads(entry).get("state") != "intent" or json.loads(entry).get("key") != key:
             self.fail(f"qsub of {key} without a safe intent in the journal: {entry!r}")
-        if not (self.world.disk.read(argv[-1]) or b"").startswith(b"#!"):
+        scripted = (self.world.disk.read(argv[-1]) or b"").startswith(b"#!")
+        if not scripted and self.deleted_at < process.begun:
             self.fail(f"qsub of {key} without its script")
         mine = (self.lock().get("host"), self.lock().get("pid")) == (process.node.name, process.pid)
         if not mine and not self.unlocks:
@@ -309,6 +312,7 @@ class Checkers:
     def removed(self, path: str) -> None:
         """A person has deleted this, file or folder, and all in it."""
         self.verdicts.clear()
+        self.deleted_at = self.world.now
         self.evaluations_removed |= "/evaluations" in path
         if path.startswith(f"{WORKSPACE}/.journal"):
             self.journal_cut_at, self.untold_s = self.world.now, self.spent_s

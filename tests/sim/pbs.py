@@ -193,6 +193,8 @@ class Server:
             return -9, b"", b""
         if self.down:
             return 162, b"", DOWN.format("qsub").encode()
+        if not text:
+            return 1, b"", b"qsub: script file:: No such file or directory\n"
         if happens("qsub: not now"):
             status, told = dice.choice(NOT_NOW)
             return status, b"", told.encode()
