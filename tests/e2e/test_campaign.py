@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.campaign import BUDGETS, TOKENS_PER_ITERATION, Repository, make
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 KILLS = 20
 KILL_SEED = 20260101
@@ -37,7 +37,7 @@ def final_state(repository: Repository) -> dict[str, tuple[object, ...]]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A campaign that ran from beginning to end without interruption."""
     repository = make(tmp_path_factory.mktemp("undisturbed") / "repository")
-    repository.run("apply", "--until-done", "--yes", timeout_s=600)
+    repository.run("apply", "--until-done", "--yes", timeout_s=1200)
     return repository
 
 
@@ -136,7 +136,7 @@ def test_killed_at_any_moment_the_campaign_ends_in_the_same_state(undisturbed: R
         time.sleep(moments.uniform(0.4, 4.0))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    repository.run("apply", "--until-done", "--yes", timeout_s=600)
+    repository.run("apply", "--until-done", "--yes", timeout_s=1200)
     assert final_state(repository) == final_state(undisturbed)
     keys = repository.submitted()
     assert len(keys) == len(set(keys)), "a key was submitted twice"
@@ -149,10 +149,10 @@ def test_a_verdict_that_was_deleted_is_written_again(undisturbed: Repository) ->
     (verdict,) = undisturbed.workspace.glob("quickstart/stage-4/*/verdicts/final.json")
     whole = verdict.read_text()
     verdict.unlink()
-    undisturbed.run("apply", "--until-done", "--yes", timeout_s=60)
+    undisturbed.run("apply", "--until-done", "--yes", timeout_s=180)
     assert verdict.read_text() == whole
     verdict.write_text(whole[:20])
-    told = undisturbed.run("apply", "--until-done", "--yes", status=1, timeout_s=60)
+    told = undisturbed.run("apply", "--until-done", "--yes", status=1, timeout_s=180)
     verdict.write_text(whole)
     assert "VerdictUnreadable" in told
 

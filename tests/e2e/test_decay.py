@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.campaign import Repository, make
 from tests.e2e.walk import BATCH, Trained, leg, sampling_error
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 LR = 2e-3
 BASE, CODE, REASONING = 196, 147, 98
@@ -32,7 +32,7 @@ def cooldown(share: float, high: float, low: float) -> float:
 def decay(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The campaign as it is committed, run to its end."""
     repository = make(tmp_path_factory.mktemp("decay") / "repository", scale="quickstart", campaign="decay")
-    repository.run("apply", "--until-done", "--yes", timeout_s=800)
+    repository.run("apply", "--until-done", "--yes", timeout_s=1600)
     return repository
 
 

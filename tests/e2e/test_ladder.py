@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.campaign import Repository, make
 from tests.e2e.walk import BATCH, leg, sampling_error
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 LR = 2e-3
 FAILED = {
@@ -25,7 +25,7 @@ FAILED = {
 def ladder(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The campaign as it is committed, run to its end."""
     repository = make(tmp_path_factory.mktemp("ladder") / "repository", scale="quickstart", campaign="ladder")
-    repository.run("apply", "--until-done", "--yes", timeout_s=800)
+    repository.run("apply", "--until-done", "--yes", timeout_s=1600)
     return repository
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.campaign import Repository, make
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The quickstart campaign as it is committed, run to its end."""
     repository = make(tmp_path_factory.mktemp("quickstart") / "repository", scale="quickstart")
     repository.run("plan")
-    repository.run("apply", "--until-done", "--yes", timeout_s=800)
+    repository.run("apply", "--until-done", "--yes", timeout_s=1600)
     return repository
 
 

@@ -21,7 +21,7 @@ from tests.cluster.sshproxy import Proxy
 from tests.e2e.campaign import TOKENS_PER_ITERATION, Repository, make
 from tests.e2e.test_campaign import assert_no_iteration_trained_twice, final_state, keys_without_segments
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 SEED = 20260102
 FAULTS_S = 15.0
@@ -100,7 +100,7 @@ def apply_until_done(repository: Repository, config: Path, told: list[str]) -> N
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         told.append(done.stdout + done.stderr)
@@ -157,5 +157,5 @@ def test_on_a_login_node_the_commands_on_its_own_path_are_used_and_no_connection
     )
     shorten(repository.root / "manifests")
     repository.git("commit", "-q", "-a", "-m", "Applied from a login node")
-    repository.run("apply", "--until-done", "--yes", timeout_s=200)
+    repository.run("apply", "--until-done", "--yes", timeout_s=500)
     assert [stage["phase"] for stage in repository.status().values()] == ["Done"] * len(STAGES)

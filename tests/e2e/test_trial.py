@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.campaign import TOKENS_PER_ITERATION, Repository, make
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 PILOT, WHOLE = 10, 16
 """Iterations; neither ends on the save interval of 7."""
