@@ -302,6 +302,9 @@ class Checkers:
         """After a crash a checkpoint counts only if all of it, and a tracker that says so, is still there."""
         self.crashes += 1
         self.verdicts.clear()
+        for job in self.world.pbs.jobs.values():
+            if job.over and self.ran.get(job.key) == job.id:
+                del self.ran[job.key]  # the mark that the guard keeps may be lost with the job's log
         for (folder, iteration), made in list(self.whole.items()):
             told = self.world.disk.read(f"{folder}/latest_checkpointed_iteration.txt") or b""
             tracked = told.isdigit() and int(told) >= iteration

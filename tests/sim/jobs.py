@@ -295,7 +295,8 @@ def save(world: World, job: Job, call: Call, made: Made) -> Iterator[float]:
     world.check.saves(job, made)
     world.log(job, f"saving checkpoint at iteration {made.iteration:7d} to {folder}")
     disk.makedirs(inside)
-    for step, (path, data) in enumerate(writes(folder, inside, made)):
+    steps = list(writes(folder, inside, made))
+    for step, (path, data) in enumerate(steps):
         if step == at and dies:
             world.say(f"the node of {job.id} dies while it saves, at {path}")
             world.at(world.now, lambda: world.pbs.kill(job, 265, 93, "and failed", trap=False))
@@ -306,8 +307,9 @@ def save(world: World, job: Job, call: Call, made: Made) -> Iterator[float]:
             disk.place(path, data)
         else:
             world.log(job, f"  successfully saved checkpoint at iteration {made.iteration:7d} to {folder}")
+        if step == len(steps) - 1:
+            world.check.saved(job, made)
         yield 0.1
-    world.check.saved(job, made)
 
 
 def writes(folder: str, inside: str, made: Made) -> Iterator[tuple[str, bytes]]:
