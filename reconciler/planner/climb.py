@@ -254,7 +254,7 @@ def _immutable(desired: Desired, look: Look, stage: StageManifest, rungs: Sequen
     known = {recipe.attempt for recipe in recipes}
     stray = stray_attempts(look.attempts, name, known)
     if not stray:
-        wait = unsettled(look.attempts, look.jobs, look.receipts, campaign=desired.campaign, stage=name, known=known)
+        wait = unsettled(look, desired.campaign, name, known)
         return Walked(_waiting(stage, wait)) if wait is not None else None
     was = recipe_of(name, stray[0])
     tokens = trained_tokens(desired, stray[0], was)

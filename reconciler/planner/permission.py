@@ -57,15 +57,8 @@ def _other_rung(desired: Desired, look: Look, stage: StageManifest, own: Recipe)
     """A stage trains one rung at a time, also where two people apply commits whose ladders differ."""
     if own.pilot:
         return None
-    return live_elsewhere(
-        look.attempts,
-        look.jobs,
-        look.receipts,
-        campaign=desired.campaign,
-        stage=stage.metadata.name,
-        known={own.attempt, *own.taken},
-        told="another rung of the stage",
-    )
+    known = {own.attempt, *own.taken}
+    return live_elsewhere(look, desired.campaign, stage.metadata.name, known, told="another rung of the stage")
 
 
 def _over_tokens(desired: Desired, look: Look, attempt: Attempt, beside: Collection[Attempt]) -> Hold | Wait | None:

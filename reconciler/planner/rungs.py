@@ -13,7 +13,7 @@ from reconciler.domain import trial as trials
 from reconciler.domain.resolve import StageOutcome, Unresolved, resolve
 from reconciler.model.manifests import StageManifest
 from reconciler.model.recipe import Recipe
-from reconciler.model.strategy import StageSource, Strategy, Trial
+from reconciler.model.strategy import Strategy, Trial
 from reconciler.planner.amended import amended, base_gone, with_taken
 from reconciler.planner.attempt import Attempt, Parent
 from reconciler.planner.desired import Desired
@@ -175,9 +175,7 @@ def _attempt(
     recipe = recipe_for(desired, look, stage, strategy, previous)
     if isinstance(recipe, Unresolved):
         return recipe
-    recipe = replace(recipe, pilot=pilot)
-    if not pilot:
-        recipe = amended(look, recipe)
+    recipe = replace(recipe, pilot=True) if pilot else amended(look, recipe)
     name = stage.metadata.name
 
     def evidence_of(attempt: str) -> Evidence:
@@ -194,16 +192,15 @@ def _attempt(
     if pilot:
         # What the end of the stage must reach is not asked of a pilot, which ends long before.
         gates = gates.model_copy(update={"target": {}, "external": ()})
-    wanted = stage.spec.source_of(strategy)
-    source = wanted if isinstance(wanted, StageSource) else None
+    source = gathered(desired, look, recipe.source.stage, recipe.source.attempt) if recipe.source.stage else None
     return Attempt(
         workshop=Workshop(desired, stage, recipe, look.lists),
         evidence=evidence,
         gates=gates,
         old_sets=tuple(chosen.name for chosen in sets if chosen.of in introduced and chosen.of != own),
-        baseline=_baseline(desired, look, source, recipe),
-        parent=_parent(desired, look, source, recipe, previous),
-        source_gone=_source_gone(desired, look, source, recipe),
+        baseline=_baseline(desired, source, recipe),
+        parent=_parent(source, recipe, previous),
+        source_gone=_source_gone(desired, source, recipe),
         now_s=look.now_s,
         retry=name in desired.retry,
     )
@@ -215,37 +212,30 @@ def gathered(desired: Desired, look: Look, stage: str, attempt: str) -> Evidence
     return gather(desired.campaign, stage, attempt, *tables, look.lists.validation)
 
 
-def _parent(
-    desired: Desired, look: Look, source: StageSource | None, recipe: Recipe, previous: Sequence[StageOutcome]
-) -> Parent | None:
-    """The leg that the source checkpoint is the end of."""
-    outcome = next((outcome for outcome in previous if source is not None and outcome.stage == source.stage), None)
-    if outcome is None:
+def _parent(source: Evidence | None, recipe: Recipe, previous: Sequence[StageOutcome]) -> Parent | None:
+    """The leg that the source checkpoint is the end of; `source` is the evidence of the attempt that made it."""
+    outcome = next((outcome for outcome in previous if outcome.stage == recipe.source.stage), None)
+    if source is None or outcome is None:
         return None
-    evidence = gathered(desired, look, outcome.stage, recipe.source.attempt)
     index = recipe.source.leg
-    return Parent(outcome.recipe.legs[index], recipe.source.iteration, evidence.leg(index).logs)
+    return Parent(outcome.recipe.legs[index], recipe.source.iteration, source.leg(index).logs)
 
 
-def _baseline(desired: Desired, look: Look, source: StageSource | None, recipe: Recipe) -> Mapping[str, float] | None:
+def _baseline(desired: Desired, source: Evidence | None, recipe: Recipe) -> Mapping[str, float] | None:
     """Losses at the source checkpoint, if the stage that made it evaluated exactly that one."""
-    if source is None:
-        return None
-    evidence = gathered(desired, look, source.stage, recipe.source.attempt)
-    seen = evidence.evaluation(recipe.source.leg, recipe.source.iteration)
+    seen = source.evaluation(recipe.source.leg, recipe.source.iteration) if source is not None else None
     sets = {chosen.name for chosen in desired.model.validation.sets}
     return seen.losses if seen is not None and sets <= set(seen.losses) else None
 
 
-def _source_gone(desired: Desired, look: Look, source: StageSource | None, recipe: Recipe) -> str:
+def _source_gone(desired: Desired, source: Evidence | None, recipe: Recipe) -> str:
     """Whether the checkpoint that the stage starts from lies there whole; the launcher would go on without it."""
     if source is None:
         return ""
     made = recipe.source
-    evidence = gathered(desired, look, source.stage, made.attempt)
-    found = next((c for c in evidence.leg(made.leg).checkpoints if c.iteration == made.iteration), None)
+    found = next((c for c in source.leg(made.leg).checkpoints if c.iteration == made.iteration), None)
     if found is not None and found.complete:
         return ""
     why = f"is incomplete: {found.why_not}" if found is not None else "is not there any more"
-    where = f"{desired.campaign}/{source.stage}/{made.attempt}/leg-{made.leg}/global_step{made.iteration}"
+    where = f"{desired.campaign}/{made.stage}/{made.attempt}/leg-{made.leg}/global_step{made.iteration}"
     return f"the checkpoint that {recipe.stage} starts from, {where}, {why}"

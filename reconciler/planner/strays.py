@@ -9,13 +9,14 @@ from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from reconciler.model.observed import AttemptSeen, Job, JobState, Receipt, Stuck
+from reconciler.model.observed import AttemptSeen, JobState, Stuck
 from reconciler.model.plan import ActionKey
 from reconciler.model.recipe import Recipe, read_recipe
 from reconciler.model.status import Reason
 from reconciler.planner.attempt import Hold, Wait
 from reconciler.planner.desired import Desired
 from reconciler.planner.evidence import Evidence
+from reconciler.planner.look import Look
 
 
 def trained(seen: AttemptSeen) -> int:
@@ -42,44 +43,19 @@ def stray_attempts(attempts: Sequence[AttemptSeen], stage: str, known: Collectio
     return sorted(found, key=lambda a: a.attempt)
 
 
-def unsettled(
-    attempts: Sequence[AttemptSeen],
-    jobs: Sequence[Job],
-    receipts: Sequence[Receipt],
-    *,
-    campaign: str,
-    stage: str,
-    known: AbstractSet[str],
-) -> Wait | Hold | None:
+def unsettled(look: Look, campaign: str, stage: str, known: AbstractSet[str]) -> Wait | Hold | None:
     """Why it cannot be told yet whether such an attempt has trained something: unread, or its job is live."""
-    for seen in attempts:
+    for seen in look.attempts:
         if seen.stage == stage and seen.attempt not in known and seen.unread:
             return Wait(Reason.WORKSPACE_UNREAD, f"attempt {seen.attempt} could not be read: {seen.unread}")
-    return live_elsewhere(
-        attempts,
-        jobs,
-        receipts,
-        campaign=campaign,
-        stage=stage,
-        known=known,
-        told="which its manifest no longer describes",
-    )
+    return live_elsewhere(look, campaign, stage, known, told="which its manifest no longer describes")
 
 
-def live_elsewhere(
-    attempts: Sequence[AttemptSeen],
-    jobs: Sequence[Job],
-    receipts: Sequence[Receipt],
-    *,
-    campaign: str,
-    stage: str,
-    known: AbstractSet[str],
-    told: str,
-) -> Wait | Hold | None:
+def live_elsewhere(look: Look, campaign: str, stage: str, known: AbstractSet[str], told: str) -> Wait | Hold | None:
     """What is to be done about a live job of the stage that is neither of these attempts' nor a pilot's."""
-    by_id = {receipt.job_id: receipt.key for receipt in receipts if receipt.job_id}
-    pilots = {seen.attempt for seen in attempts if seen.stage == stage and is_pilot(seen)}
-    for job in jobs:
+    by_id = {receipt.job_id: receipt.key for receipt in look.receipts if receipt.job_id}
+    pilots = {seen.attempt for seen in look.attempts if seen.stage == stage and is_pilot(seen)}
+    for job in look.jobs:
         key = ActionKey.parse(job.key or by_id.get(job.job_id, ""))
         ours = key is not None and (key.campaign, key.stage) == (campaign, stage)
         if job.live and key and ours and key.attempt not in known | pilots:
