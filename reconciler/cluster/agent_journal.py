@@ -136,6 +136,11 @@ def known_jobs(journal: Journal, pbs: Pbs, entries: "List[Json]", past: "List[st
     return table + list(over.values())
 
 
+def attempt_of(key: str) -> str:
+    """The folder of its attempt, below the workspace."""
+    return "/".join(key.split("/")[:3])
+
+
 def job_ids(entries: "List[Json]") -> "Dict[str, str]":
     """Id → key, of every entry that has a job."""
     return {entry["job_id"]: entry["key"] for entry in entries if isinstance(entry.get("job_id"), str)}

@@ -28,7 +28,15 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
         read_whole,
     )
     from reconciler.cluster.agent_flights import Flights
-    from reconciler.cluster.agent_journal import ENTRY_VERSION, KEY, Journal, known_jobs, users_in_doubt
+    from reconciler.cluster.agent_journal import (
+        ENTRY_VERSION,
+        KEY,
+        Journal,
+        attempt_of,
+        job_ids,
+        known_jobs,
+        users_in_doubt,
+    )
     from reconciler.cluster.agent_lock import Held, Lock
     from reconciler.cluster.agent_logs import PIECE_BYTES
     from reconciler.cluster.agent_pbs import Pbs, Unreadable, job_id_in, user_name, workspace_tag
@@ -187,10 +195,14 @@ class Work:
         return self.known
 
     def journal_lost(self) -> bool:
-        """Whether a script lies there of which the journal has nothing: its job may have been submitted, and ended."""
+        """Whether a job may have been submitted, and have ended, of which the journal has nothing: its script lies
+        there, or the folder of an attempt that has no entry with a job."""
         known = {entry["key"] for entry in self.entries}
-        jobs = [action["job"] for action in self.request["actions"] if action["job"] and action["key"] not in known]
-        return any(is_there(os.path.join(self.disk.root, job["script"])) for job in jobs)
+        tried = {attempt_of(key) for key in job_ids(self.entries).values()}
+        jobs = {action["key"]: action["job"] for action in self.request["actions"] if action["job"]}
+        traces = [job["script"] for key, job in jobs.items() if key not in known]
+        traces += {attempt_of(key) for key in jobs} - tried
+        return any(is_there(os.path.join(self.disk.root, trace)) for trace in traces)
 
     def answered(self, key: str) -> "Optional[str]":
         """The id that an earlier qsub printed, if it got that far before its agent was killed."""

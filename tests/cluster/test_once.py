@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -412,6 +413,16 @@ def test_a_lost_journal_is_healed_from_the_job_table(world: World) -> None:
         path.unlink()
     assert world.execute(train())[0].kind == "adopted"
     assert world.calls("qsub") == 1
+
+
+def test_a_lost_journal_is_healed_though_the_script_and_the_log_are_lost_too(world: World) -> None:
+    """The job has ended, so only a list of what has ended has it; the folder of its attempt makes the agent ask."""
+    world.execute(train())
+    world.alter("1.small", job_state="F", mtime="Mon Jan 12 04:11:02 2026")
+    shutil.rmtree(world.attempt / "jobs")
+    shutil.rmtree(world.workspace / ".journal")
+    (outcome,) = world.execute(train())
+    assert (outcome.kind, outcome.job_id, world.calls("qsub")) == ("adopted", "1.small", 1)
 
 
 def test_an_entry_of_a_newer_version_is_not_touched(world: World) -> None:

@@ -350,6 +350,13 @@ STORY_BUGS = (
         story="a journal entry is deleted",
     ),
     Bug(
+        "an attempt without an entry is a new one",  # seed 42917
+        "agent",
+        "        traces += {attempt_of(key) for key in jobs} - tried\n",
+        "",
+        story="a journal and the folder of a script are deleted",
+    ),
+    Bug(
         "two jobs run under one key",
         "template guard.pbs",
         'if [ "$began" != "$job" ]; then\n',

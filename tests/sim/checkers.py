@@ -63,8 +63,13 @@ class Checkers:
         job stands alone."""
         self.deleted_at = -1.0
         """When a person has deleted something last."""
+        self.scripts: dict[str, str] = {}
+        """Key → the script that its qsub was given."""
         self.scriptless: set[str] = set()
-        """Jobs whose script a person has deleted: where their journal entry is gone too, nobody asks for them."""
+        """Keys whose script a person has deleted since."""
+        self.unasked: set[str] = set()
+        """Of those, whose attempt was deleted, or had another entry in the journal when qsub was started last: where
+        their own is gone too, nothing makes anybody ask for what has ended."""
         self.ladders_turned = 0
         """How often somebody had another commit: a rung that was begun by the one before goes on under it."""
         self.lists_edited = 0
@@ -127,6 +132,16 @@ class Checkers:
         prefix = "/".join(key.split("/")[:3])
         self.traceless[key] = {job.id for job in self.world.pbs.jobs.values()
                                if job.attempt == prefix and not self.has_trace(job)}  # fmt: skip
+        self.scripts[key] = argv[-1]
+        if key in self.scriptless and self.has_another_entry(key):
+            self.unasked.add(key)
+
+    def has_another_entry(self, key: str) -> bool:
+        """Whether the journal has one with a job of the same attempt."""
+        folder, own = f"{WORKSPACE}/.journal", f"{key.replace('/', '+')}.json"
+        start = "+".join(key.split("/")[:3])
+        names = [n for n in self.world.disk.names(folder) if n.startswith(start) and n.endswith(".json") and n != own]
+        return any(b'"job_id": "' in (self.world.disk.read(f"{folder}/{name}") or b"") for name in names)
 
     def refused(self, key: str) -> None:
         self.refused_keys.add(key)
@@ -219,7 +234,7 @@ class Checkers:
             return False
         if job.forgotten or not self.world.pbs.history_s:
             return True
-        return self.journal_cut_at > job.queued_at and job.id in self.scriptless
+        return self.journal_cut_at > job.queued_at and job.key in self.unasked
 
     def has_trace(self, job: Job) -> bool:
         """Whether the journal, the answer of its qsub or its log tells of a job."""
@@ -331,9 +346,8 @@ class Checkers:
             if pointer or f"{inside}/".startswith(f"{path}/") or path.startswith(f"{inside}/"):
                 del self.whole[place]
                 self.harmed.add(place)
-        for job in self.world.pbs.jobs.values():
-            if f"{job.script.log.removesuffix('.log')}.pbs".startswith(f"{path}/"):
-                self.scriptless.add(job.id)
+        self.scriptless |= {key for key, script in self.scripts.items() if script.startswith(f"{path}/")}
+        self.unasked |= {key for key in self.scriptless if path == f"{WORKSPACE}/{'/'.join(key.split('/')[:3])}"}
         for log in self.logs:
             if log == path or log.startswith(f"{path}/"):
                 self.logs_lost.add("/".join(log.removeprefix(f"{WORKSPACE}/").split("/")[:3]))

@@ -66,9 +66,14 @@ def delete(world: World) -> None:
         return
     kind = dice.choice(sorted(kinds))
     path = dice.choice(kinds[kind])
-    folder, name = world.disk.parent(path)
     world.say(f"somebody deletes {kind}: {path}")
     world.chance.counts[f"deleted: {kind}"] += 1
+    remove(world, path)
+
+
+def remove(world: World, path: str) -> None:
+    """A file or a folder with all in it, for good."""
+    folder, name = world.disk.parent(path)
     folder.change(world.now, {name: None})
     folder.sync()
     world.check.removed(path)

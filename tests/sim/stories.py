@@ -16,6 +16,7 @@ from typing import Any
 from reconciler import loop
 from reconciler.cluster import execute
 from reconciler.model.status import Reason
+from tests.sim import hands
 from tests.sim.campaigns import ON_THE_WAY, REPLAY, TRIAL, Edits, edited
 from tests.sim.chance import Chance
 from tests.sim.checkers import Broken
@@ -628,6 +629,19 @@ def a_journal_entry_is_deleted() -> None:
         ends(told)
 
 
+def a_journal_and_the_folder_of_a_script_are_deleted() -> None:
+    """Of a job that therefore could not begin and left no log: PBS alone tells that it was, if somebody asks."""
+    with story() as told:
+        told.chance.tell("job: cannot run for now", True)
+        told.ada.one_pass()
+        (job,) = told.jobs()
+        for path in (f"/w/{job.attempt}/jobs", "/w/.journal"):
+            hands.remove(told.world, path)
+        told.steps(lambda: job.over)
+        expect(job.exit == 1, "it began")
+        ends(told)
+
+
 def pbs_lists_nothing_with_status_0() -> None:
     """A job whose qsub gave no answer is submitted again, under its key; the first runs at last, then the second."""
     with story() as told:
@@ -797,6 +811,7 @@ STORIES: dict[str, Callable[[], None]] = {
         a_job_is_deleted_that_nobody_knew,
         qsub_ends_with_a_status_nobody_knows,
         a_journal_entry_is_deleted,
+        a_journal_and_the_folder_of_a_script_are_deleted,
         pbs_lists_nothing_with_status_0,
         a_request_is_cut_off,
         two_jobs_begin_where_flock_works,
