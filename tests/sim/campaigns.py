@@ -12,6 +12,7 @@ from pathlib import Path
 
 from reconciler.domain.loading import load
 from reconciler.planner.desired import Desired, Site
+from tests.sim.chance import Chance
 from tests.sim.declared import Declared, declared, texts_of
 
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -19,6 +20,8 @@ EXTERNAL = "elsewhere/base"
 """Folder of a checkpoint that was made elsewhere, below the root."""
 EXTERNAL_ITERATION = 8
 Edits = tuple[tuple[str, str], ...]
+PLAIN = 0.45
+"""How many of the seeds have the small campaign as it is."""
 LISTS = {f"data/D{n}.txt": f"0.75 /data/D{n}-a text\n0.25 /data/D{n}-b more\n" for n in range(3)} | {
     f"data/val-D{n}.txt": f"1.0 /data/val-D{n} text\n" for n in range(3)
 }
@@ -93,8 +96,12 @@ HARNESS = (("      grace: 10%\n", """      grace: 10%
     external:
       - {name: harness, metric: [results, score], atLeast: 0.5}
 """),)  # fmt: skip
-CHOSEN = (("        atOnce: 2\n", "        atOnce: 2\n        chosen: mixes.lean\n"),)
-"""By a person, where the pilots' losses were lost."""
+PERSON = (*TRIAL, ("        atOnce: 2\n", "        atOnce: 2\n        choose: person\n"))
+CHOSEN = {
+    letter: (("        atOnce: 2\n", f"        atOnce: 2\n        chosen: mixes.{variant}\n"),)
+    for letter, variant in (("t", "lean"), ("u", "naive"))
+}
+"""By a person, who is asked, or where the pilots' losses were lost."""
 ON_THE_WAY = (
     (
         "strong: {warn: 0.15, fail: 0.30}\n",
@@ -131,6 +138,8 @@ class Campaign:
     """What a person begins with."""
     taken: str = "aab"
     """What a person may take later."""
+    stands_for: str = ""
+    """The campaign half of whose seeds are this one's: it came later, and so all other seeds stay as they were."""
 
 
 CAMPAIGNS = {
@@ -146,7 +155,8 @@ CAMPAIGNS = {
         Campaign("rewarms", REWARMED),
         Campaign("pins its lists", pinned()),
         Campaign("splits a decay", SPLIT),
-        Campaign("tries two mixes", TRIAL, {"a": (), "t": CHOSEN}, "a", "a"),
+        Campaign("tries two mixes", TRIAL, {"a": (), **CHOSEN}, "a", "a"),
+        Campaign("asks for a choice", PERSON, {"a": (), **CHOSEN}, "a", "a", stands_for="tries two mixes"),
         Campaign("evaluates on the way", ON_THE_WAY, {"a": ()}, "a", "a"),
         Campaign("few jobs", (("jobsPerAttempt: 8", "jobsPerAttempt: 2"),)),
         Campaign("few tokens", (("    nodeHours: 3\n", "    nodeHours: 3\n    tokens: 66000\n"),)),
@@ -154,6 +164,15 @@ CAMPAIGNS = {
         Campaign("few node-hours", (("    nodeHours: 3\n", "    nodeHours: 0.2\n"),)),
     )
 }
+
+
+def drawn(chance: Chance) -> str:
+    """The campaign of a seed."""
+    dice = chance.of("campaign")
+    names = [name for name, campaign in CAMPAIGNS.items() if not campaign.stands_for]
+    name = "plain" if dice.random() < PLAIN else dice.choice(names)
+    others = [other.name for other in CAMPAIGNS.values() if other.stands_for == name]
+    return dice.choice([name, *others])
 
 
 def commit(campaign: str, letter: str) -> tuple[Desired, Declared]:

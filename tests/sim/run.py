@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from reconciler import loop
 from reconciler.model.status import Reason
-from tests.sim.campaigns import CAMPAIGNS, commit
+from tests.sim.campaigns import CAMPAIGNS, commit, drawn
 from tests.sim.chance import Chance
 from tests.sim.checkers import Broken
 from tests.sim.hands import restore_lists
@@ -18,8 +18,6 @@ from tests.sim.speed import remembered
 from tests.sim.world import World
 
 SAFE_S = (900.0, 2400.0)
-PLAIN = 0.45
-"""How many of the seeds have the small campaign as it is."""
 PASSES_MAX = 150
 """Of the liveness phase: more than three times what the slowest needed."""
 
@@ -46,8 +44,7 @@ class Result:
 def simulate(seed: int, dropped: Collection[str] = (), likely: Collection[str] = ()) -> Result:
     """Run one seed to its end, without the faults that are dropped. Nothing outside of it has a say in it."""
     chance = Chance(seed, dropped, likely)
-    names, dice = list(CAMPAIGNS), chance.of("campaign")
-    world = World(chance, "plain" if dice.random() < PLAIN else dice.choice(names))
+    world = World(chance, drawn(chance))
     result = Result(seed, trace=world.trace, counts=chance.counts, rates=chance.told())
     with deterministic(world), remembered():
         try:
@@ -189,8 +186,9 @@ def decided(world: World, person: Person, seen: loop.Look) -> str:
         return ""  # who looked has written it anew
     if stage.reason is Reason.TOKENS_EXHAUSTED and check.tokens_begun(stage.stage) > world.declared.tokens:
         return "tokens are spent"
-    if stage.reason is Reason.TRIAL_AWAITS_CHOICE and world.check.evaluations_removed:
-        person.takes("t")
+    asked = world.check.evaluations_removed or world.campaign == "asks for a choice"
+    if stage.reason is Reason.TRIAL_AWAITS_CHOICE and asked:
+        person.chooses(stage.message)
         return ""
     if seen.plan.refusals and "is not begun" in seen.plan.refusals[0]:
         wanting = world.check.node_hours_wanting(stage.stage)
