@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from reconciler.record.git import QUIET, Git, GitFailed
+
 FILES: Final = (".yaml", ".yml", ".pbs", ".sh")
 """What is read of a repository: manifests, and templates of job scripts."""
 
@@ -37,20 +39,8 @@ class NoRepository(Exception):
     """The manifests are not in a git working tree."""
 
 
-_QUIET: Final = {
-    "core.fsmonitor": "false",
-    "core.hooksPath": os.devnull,
-    "safe.bareRepository": "explicit",
-}
-"""Settings that a repository could have made otherwise, to have a program run."""
 _HEARD: Final = "filter.reconcile.clean"
 """Set to nothing, to see that git heeds what is set."""
-_ENVIRONMENT: Final = {
-    "GIT_LITERAL_PATHSPECS": "1",
-    "GIT_ALLOW_PROTOCOL": "none",  # an object that is missing may be fetched, by any command the remote names
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_OPTIONAL_LOCKS": "0",  # no write of the index, so no hook after it
-}
 
 
 def working_tree_of(path: Path) -> Path | None:
@@ -75,7 +65,7 @@ def revision_of(paths: Sequence[Path], beside: Sequence[str] = ()) -> Revision:
     root = working_tree_of(Path(wanted[0]))
     if root is None:
         raise NoRepository(f"{paths[0]} is not in a git working tree")
-    quiet = _QUIET | dict.fromkeys(_filters(root), "")
+    quiet = QUIET | dict.fromkeys(_filters(root), "")
     # One command for the commit and both kinds of looseness; `-z` because names may hold anything.
     every = ("--untracked-files=all", "--ignored=traditional", "--ignore-submodules=dirty", "--no-renames")
     told = _git(root, quiet, "status", "--porcelain=v2", "--branch", "-z", *every, "--", *wanted).split("\0")
@@ -97,7 +87,7 @@ def came_with_git(folder: Path) -> bool:
             continue
         inside = place.relative_to(root)
         on_the_way = {str(path) for path in (inside, *inside.parents) if path != Path()}
-        listed = filter(None, _git(root, _QUIET, "ls-files", "-z", "--", *on_the_way).split("\0"))
+        listed = filter(None, _git(root, QUIET, "ls-files", "-z", "--", *on_the_way).split("\0"))
         if any(name in on_the_way or Path(name).is_relative_to(inside) for name in listed):
             return True
     return False
@@ -128,7 +118,7 @@ def _submodules(listed: str) -> Iterator[str]:
 def _filters(root: Path) -> Iterator[str]:
     """What the repository's own configuration says of filters: programs that git would put a changed file through."""
     asked = ("--show-scope", "--name-only", "-z", "--get-regexp", r"^filter\.")
-    words = _git(root, _QUIET | {_HEARD: ""}, "config", *asked).split("\0")
+    words = _git(root, QUIET | {_HEARD: ""}, "config", *asked).split("\0")
     found = list(zip(words[::2], words[1::2], strict=False))
     if ("command", _HEARD) not in found:
         raise NoRepository(f"{root} is not read: git 2.31 or newer is needed, which can be told to run nothing of it")
@@ -136,24 +126,8 @@ def _filters(root: Path) -> Iterator[str]:
 
 
 def _git(root: Path, settings: Mapping[str, str], *arguments: str) -> str:
-    """What a git command printed. In the environment a setting's name cannot be taken for anything else, and goes
-    before what any file says."""
-    import git  # here, not above: it costs a quarter of a status command's time
-
-    environment = _ENVIRONMENT | {
-        "GIT_CEILING_DIRECTORIES": str(root.parent),
-        "GIT_WORK_TREE": str(root),
-        "GIT_CONFIG_COUNT": str(len(settings)),
-    }
-    for number, (name, value) in enumerate(settings.items()):
-        environment |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
-    status, output, errors = git.Git(root).execute(
-        ["git", *arguments],
-        env=environment,
-        with_extended_output=True,
-        with_exceptions=False,
-        strip_newline_in_stdout=False,
-    )
-    if status != 0:
-        raise NoRepository(f"git cannot read {root}: {errors.strip()}")
-    return str(output)
+    """What a git command printed."""
+    try:
+        return Git(root, settings).text(*arguments)
+    except GitFailed as failed:
+        raise NoRepository(f"git cannot read {root}: {failed}") from failed
