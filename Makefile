@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+# Jobs, looks and PBS commands are thousands of short Python programs: each is compiled once, not at every start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: quickstart test lint types layers schemas bench clean
 

@@ -63,7 +63,14 @@ def sketches() -> Mapping[str, str]:
                         found[f"{campaign}/{which}.pbs"] = script_of(made.action)
     for kind in (ActionKind.CONVERT, ActionKind.EVALUATE):
         found[f"{kind}.pbs"] = script_of(after(1).until(kind))
+    found["evaluate.polaris.pbs"] = script_of(on(after(1).until(ActionKind.EVALUATE), "polaris"))
     return found
+
+
+def on(action: Action, machine: str) -> Action:
+    """The same action on another machine."""
+    assert action.job is not None
+    return replace(action, job=replace(action.job, values={**action.job.values, "machine": machine}))
 
 
 SCRIPTS = sketches()

@@ -428,6 +428,26 @@ def test_the_program_names_the_error_without_a_traceback(tmp_path: Path, data: P
     assert "Traceback" not in ended.stderr
 
 
+def test_sets_in_one_start_are_evaluated_and_told_as_by_jobs_of_their_own(
+    bench: Bench, tmp_path: Path, data: Path
+) -> None:
+    bench.job(CKPT_DIR=str(bench / "first"))
+    lists = {"all": data / "list.txt", "sums": tmp_path / "sums.txt", "gone": tmp_path / "nowhere.txt"}
+    lists["sums"].write_text(f"1 {data / 'sums'} sums\n")
+    settings = {"LOAD": str(bench / "first"), "TRAIN_SPLIT": "0", "VAL_SPLIT": "100", "TRAIN_ITERS": "1"}
+    flags = [flag for name, path in lists.items() for flag in ("--set", str(path), "3", str(tmp_path / f"{name}.log"))]
+    ended = program(tmp_path, data, "--skip-train", "--finetune", *flags, **settings)
+    logs = {name: (tmp_path / f"{name}.log").read_text() for name in lists}
+    for name in ("all", "sums"):
+        variables = {"DATA_FILE_LIST": str(lists[name]), "EVAL_ITERS": "3"}
+        alone = bench.job("--skip-train", "--finetune", also=settings | variables)
+        assert re.findall("validation loss at .*", logs[name]) == re.findall("validation loss at .*", alone)
+        assert "successfully loaded checkpoint" in logs[name]
+    assert f"RuntimeError: the data list {lists['gone']} cannot be read" in logs["gone"]
+    assert ended.returncode == 1, "one of them failed"
+    assert not list(tmp_path.glob("*.part"))
+
+
 def test_the_program_refuses_unknown_flags_before_it_imports_anything_heavy(tmp_path: Path, data: Path) -> None:
     ended = program(tmp_path, data, "--no-such-flag")
     assert ended.returncode == 2

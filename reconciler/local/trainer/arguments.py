@@ -43,6 +43,7 @@ def _add_person_flags(parser: argparse.ArgumentParser) -> None:
     add("--exit-signal-handler", action="store_true", help="save and leave on SIGTERM")
     add("--kill-switch-file", help="save and leave as soon as this file exists")
     add("--skip-train", action="store_true", help="evaluate only")
+    add("--set", nargs=3, action="append", metavar=("LIST", "ITERS", "LOG"), help="evaluate this list too (repeatable)")
     add("--seed", type=int, default=1234)
     add("--min-lr", type=float, default=0.0)
     add("--lr_constant_plus_cooldown", action="store_true", help="let a constant schedule fall at its end, by 1 - sqrt")
@@ -95,7 +96,11 @@ def _check(args: argparse.Namespace) -> None:
         raise AssertionError("can only specify one of lr-warmup-fraction and lr-warmup-iters")
     if not args.train_iters:
         raise BadSetting("either train-iters or train-samples should be provided (TRAIN_ITERS or TRAIN_TOKENS is 0).")
-    if args.data_file_list is None:
+    if args.set and not args.skip_train:
+        raise BadSetting("--set names a validation set of a job that only evaluates: --skip-train is missing.")
+    if not all(iterations.isdecimal() for _, iterations, _ in args.set or ()):
+        raise BadSetting("the second value of --set is a number of iterations.")
+    if args.data_file_list is None and not args.set:
         raise BadSetting("DATA_FILE_LIST is not set: name a weighted list, one `weight prefix corpus` a line.")
     if not sum(int(share) for share in args.split.split(",")):
         raise BadSetting("TRAIN_SPLIT, VAL_SPLIT and TEST_SPLIT are all 0: nothing would be read.")
