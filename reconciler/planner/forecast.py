@@ -52,9 +52,9 @@ def forecasts(
     }
     for outcome, pilots in assumed:
         stage, over = desired.catalog.stage(desired.campaign, outcome.stage), outcome.stage in done
-        part = _stage(_Rung(desired, look, stage, outcome.recipe, evaluated, over), begins)
+        part = _stage(_rung(desired, look, stage, outcome.recipe, evaluated, over), begins)
         if pilots and not over:
-            tried = [_Rung(desired, look, stage, recipe, evaluated, False) for recipe in pilots]
+            tried = [_rung(desired, look, stage, recipe, evaluated, False) for recipe in pilots]
             part = replace(part, trial=_trial(tried, begins))
         if part.hours is not None:
             begins += Span(part.hours.low * 3600, part.hours.high * 3600)
@@ -107,11 +107,8 @@ class _Rung:
     evaluated: Collection[tuple[str, int, int]]
     """(attempt, leg, iteration) at which stages end and are evaluated."""
     done: bool
-
-    @property
-    def seen(self) -> AttemptSeen | None:
-        mine = (self.stage.metadata.name, self.recipe.attempt)
-        return next((a for a in self.look.attempts if (a.stage, a.attempt) == mine), None)
+    seen: AttemptSeen | None
+    """What is on the cluster of it."""
 
     def trained(self, index: int) -> int:
         """Iterations of a leg that a complete checkpoint holds."""
@@ -184,6 +181,19 @@ class _Rung:
         return Span(
             starts + float(tokens * FORWARD_SHARE * scale / speed.fast), 2 * starts + float(tokens * scale / speed.slow)
         )
+
+
+def _rung(
+    desired: Desired,
+    look: Look,
+    stage: StageManifest,
+    recipe: Recipe,
+    evaluated: Collection[tuple[str, int, int]],
+    done: bool,
+) -> _Rung:
+    mine = (stage.metadata.name, recipe.attempt)
+    seen = next((a for a in look.attempts if (a.stage, a.attempt) == mine), None)
+    return _Rung(desired, look, stage, recipe, evaluated, done, seen)
 
 
 def _trial(rungs: Sequence[_Rung], begins: Span) -> TrialForecast:

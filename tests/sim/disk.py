@@ -11,6 +11,7 @@ import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from random import Random
 
 WRITEBACK_S = 30.0
@@ -62,6 +63,11 @@ def problem(number: int, path: str) -> OSError:
     return OSError(number, os.strerror(number), path)
 
 
+@lru_cache(maxsize=50_000)
+def parts_of(path: str) -> tuple[str, ...]:
+    return tuple(part for part in path.split("/") if part)
+
+
 class Disk:
     """One file system, mounted at `/` on every node."""
 
@@ -79,9 +85,7 @@ class Disk:
 
     def find(self, path: str) -> Inode:
         inode = self.root
-        for part in path.split("/"):
-            if not part:
-                continue
+        for part in parts_of(path):
             if not inode.folder:
                 raise problem(errno.ENOTDIR, path)
             found = inode.entries.get(part)
@@ -121,7 +125,7 @@ class Disk:
         folder.change(self.now, {name: self.new(True)})
 
     def makedirs(self, path: str) -> None:
-        parts = [part for part in path.split("/") if part]
+        parts = parts_of(path)
         for end in range(1, len(parts) + 1):
             above = "/" + "/".join(parts[:end])
             if self.get(above) is None:
