@@ -89,4 +89,18 @@ def command(found: Script, exported: dict[str, str], words: list[str]) -> None:
         at = words.index("train_alcf.sh")
         own = dict(word.split("=", 1) for word in words[1 : at - 1]) if words[0] == "env" else {}
         arguments = tuple(word for word in words[at + 1 :] if not re.match(r"\d?>", word))
-        found.calls.append(Call(exported | own, arguments))
+        found.calls += each_set(Call(exported | own, arguments))
+
+
+def each_set(call: Call) -> list[Call]:
+    """`--set LIST ITERS LOG`: one start of the local trainer is as many evaluations, each with a log of its own."""
+    words = call.arguments
+    if "--set" not in words:
+        return [call]
+    first = words.index("--set")
+    assert len(words[first:]) % 4 == 0 and set(words[first::4]) == {"--set"}, words
+    sets = zip(words[first + 1 :: 4], words[first + 2 :: 4], words[first + 3 :: 4], strict=True)
+    return [
+        Call(call.environment | {"DATA_FILE_LIST": data, "EVAL_ITERS": count}, words[:first], f"{log}.part", log)
+        for data, count, log in sets
+    ]
