@@ -1,4 +1,8 @@
-"""What holds for every test: in continuous integration nothing is left out, and no test fails for being slow."""
+"""What holds for every test: in continuous integration nothing is left out, and no test fails for being slow.
+
+Files are handed out to the workers whole (`--dist loadfile`). Those that take longest come first, so that the workers
+end together; xdist would begin with the files of most tests, and those of a campaign have few.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+LONGEST_FIRST = ("tests/e2e/", "tests/sim/", "tests/planner/test_totality.py", "tests/local/", "tests/convert/")
+"""Folders and files, by the time that they take."""
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 settings.register_profile(
@@ -17,6 +23,21 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("untimed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The order below holds for xdist too."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first; beyond that as they were found."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    found = (place for place, path in enumerate(LONGEST_FIRST) if item.nodeid.startswith(path))
+    return next(found, len(LONGEST_FIRST))
 
 
 @pytest.hookimpl(wrapper=True)
