@@ -32,6 +32,7 @@ if MYPY:
 if __name__ != "__main__":  # sent to a cluster, all are one program
     from reconciler.cluster.agent_attempts import RECIPE_BYTES_MAX, Attempts
     from reconciler.cluster.agent_disk import MESSAGE_CHARS_MAX, Disk, Refused, disk_trouble, read_text, read_whole
+    from reconciler.cluster.agent_folders import folders_seen
     from reconciler.cluster.agent_journal import Journal, known_jobs, receipt_of, users_in_doubt
     from reconciler.cluster.agent_lock import Held, Lock, lock_seen
     from reconciler.cluster.agent_pbs import Pbs, Unreadable, workspace_tag
@@ -58,7 +59,7 @@ def observe(request: "Json", clock: "Callable[[], float]") -> "Json":
         receipts = {"read": [receipt_of(entry) for entry in entries]}
     pbs, tag = Pbs(request["pbs_timeout_s"]), workspace_tag(disk.root)
     jobs = part(lambda: known_jobs(journal, pbs, entries, users_in_doubt(entries), tag))
-    attempts = Attempts(disk, campaign, request["windows"])
+    attempts = Attempts(disk, campaign, request["windows"], request["inside"])
     applied = os.path.join(disk.root, campaign, "applied.json")
     seen = {
         "receipts": receipts,
@@ -67,6 +68,7 @@ def observe(request: "Json", clock: "Callable[[], float]") -> "Json":
         "applied": part(lambda: read_text(applied, RECIPE_BYTES_MAX)),
         "lock": part(lambda: lock_seen(Lock(disk, clock))),
         "lists": lists(request["lists"]),
+        "folders": folders_seen(request["folders"]),
         "now": clock(),
         "host": os.uname().nodename,
     }

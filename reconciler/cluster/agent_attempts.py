@@ -1,4 +1,4 @@
-"""What the agent finds of a campaign's attempts: recipes, checkpoints, conversions, evaluations, verdicts, logs."""
+"""What the agent finds of a campaign's attempts: recipes, evaluations, verdicts, logs, and their checkpoints."""
 
 import errno
 import json
@@ -14,6 +14,7 @@ if MYPY:
     Json = Dict[str, Any]
 
 if __name__ != "__main__":  # sent to a cluster, all are one program
+    from reconciler.cluster.agent_checkpoints import FOLDER_ENTRIES_MAX, STEP, converted, saves
     from reconciler.cluster.agent_disk import (
         JSON_BYTES_MAX,
         MESSAGE_CHARS_MAX,
@@ -23,8 +24,8 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
         is_folder,
         is_there,
         read_text,
-        read_whole,
     )
+    from reconciler.cluster.agent_inside import look_inside
     from reconciler.cluster.agent_logs import LOGS_S_MAX, TrainLogFile
     from reconciler.cluster.agent_numbers import ANSI, real
 
@@ -35,7 +36,6 @@ EXTERNAL_FILES_MAX = 16
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,99}")
 ATTEMPT = re.compile(r"[0-9a-f]{12}")
 LEG = re.compile(r"leg-(\d{1,4})(-source)?")
-STEP = re.compile(r"global_step(\d{1,12})")
 TRAIN_LOG = re.compile(r"l(\d{1,4})-n(\d{1,6})-train\.log")
 JOB_LOG = re.compile(r"l(\d{1,4})-n(\d{1,6})-([a-z]+)(?:-([A-Za-z0-9.-]{1,100}))?\.log")
 EXTERNAL = re.compile(r"([a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?)\.json")
@@ -43,11 +43,6 @@ RESULT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})\.(log|json)")
 EVALUATION = re.compile(r"leg-(\d{1,4})-(\d{1,12})")
 EVALUATION_BYTES_MAX = 1024 * 1024
 VALIDATION = re.compile(rb"validation loss at [^|]{0,200}\| lm loss value=\s*([0-9.einfa+-]+?)\s*\|?\s*lm loss PPL=")
-MODEL_FILE = re.compile(r"mp_rank_(\d{1,5})_model_states\.pt")
-SHARD_FILE = re.compile(r"(?:bf16_)?zero_pp_rank_(\d{1,6})_mp_rank_(\d{1,5})_optim_states\.pt")
-SMALLER_THAN_PEERS = 0.5
-RECEIPT_BYTES_MAX = 64 * 1024 * 1024
-FOLDER_ENTRIES_MAX = 100000
 NO_LEG = {"checkpoints": [], "latest": None, "tracker": None, "logs": [], "converted": None}  # type: Json
 NOTHING = {"recipe": None, "legs": [], "evaluations": [], "verdicts": {}, "external": {}, "stop": False, "ran": []}  # type: Json
 
@@ -55,8 +50,8 @@ NOTHING = {"recipe": None, "legs": [], "evaluations": [], "verdicts": {}, "exter
 class Attempts:
     """Everything under one campaign's folder."""
 
-    def __init__(self, disk: Disk, campaign: str, windows: int) -> None:
-        self.disk, self.campaign, self.windows = disk, campaign, windows
+    def __init__(self, disk: Disk, campaign: str, windows: int, inside: bool = False) -> None:
+        self.disk, self.campaign, self.windows, self.inside = disk, campaign, windows, inside
         self.until = time.monotonic() + LOGS_S_MAX
         self.bytes_read = 0
 
@@ -115,9 +110,13 @@ class Attempts:
             self.disk.check_inside(path)
             leg = legs.setdefault(int(found.group(1)), dict(NO_LEG))  # type: ignore[union-attr]
             if found.group(2):  # type: ignore[union-attr]
-                leg["converted"] = self.converted(path)
+                leg["converted"] = converted(path, self.disk.check_inside)
             else:
-                leg.update(self.saves(path, data_parallel))
+                steps = self.folders(path, STEP)
+                leg.update(saves(path, steps, data_parallel, self.disk.check_inside))
+                for entry in leg["checkpoints"] if self.inside else ():
+                    if not entry["why"] and time.monotonic() < self.until:
+                        look_inside(entry, os.path.join(path, "global_step{}".format(entry["iteration"])))
         for number, ended, name in self.train_logs(os.path.join(folder, "jobs")):
             log = TrainLogFile(os.path.join(folder, "jobs", name), self.windows, self.until)
             leg = legs.setdefault(number, dict(NO_LEG))
@@ -134,51 +133,6 @@ class Attempts:
     def train_logs(self, folder: str) -> "List[Tuple[int, int, str]]":
         found = [(TRAIN_LOG.fullmatch(name), name) for name in self.names(folder)]
         return sorted((int(match.group(1)), int(match.group(2)), name) for match, name in found if match)
-
-    def saves(self, folder: str, data_parallel: int) -> "Json":
-        """Checkpoints of one leg's folder and what its two pointers say."""
-        pointer = small_text(os.path.join(folder, "latest"))
-        named = STEP.fullmatch((pointer or "").strip())
-        latest = int(named.group(1)) if named else None if pointer is None else 0
-        tracked = (small_text(os.path.join(folder, "latest_checkpointed_iteration.txt")) or "").strip()
-        tracker = int(tracked) if re.fullmatch(r"\d{1,12}", tracked) else None
-        steps = sorted(int(STEP.fullmatch(name).group(1)) for name in self.folders(folder, STEP))  # type: ignore[union-attr]
-        checkpoints = []
-        proven = False
-        for step in reversed(steps):
-            path = os.path.join(folder, "global_step{}".format(step))
-            self.disk.check_inside(path)
-            files = file_sizes(path)
-            why = files_wanting(files, data_parallel) or pointer_wanting(step, tracker, newest=steps[-1])
-            if not why and not proven:
-                # Only the newest is ever loaded, so only there is it worth opening every file.
-                why = cut_short(path, files)
-                proven = not why
-            checkpoints.append(
-                {"iteration": step, "why": why, "data_parallel": count_ranks(files), "size": sum(files.values())}
-            )
-        checkpoints.reverse()
-        return {"checkpoints": checkpoints, "latest": latest, "tracker": tracker}
-
-    def converted(self, folder: str) -> "Optional[int]":
-        """The iteration of a verified universal copy: what `latest_universal` names, with the receipt that the
-        converter writes when it has compared every tensor, and every file as long as the receipt says."""
-        name = (small_text(os.path.join(folder, "latest_universal")) or "").strip()
-        found = re.fullmatch(r"global_step(\d{1,12})_universal", name)
-        if found is None:
-            return None
-        path = os.path.join(folder, name)
-        self.disk.check_inside(path)
-        try:
-            receipt = json.loads(read_text(os.path.join(path, "receipt.json"), RECEIPT_BYTES_MAX) or "null")
-            files = {str(file): entry["bytes"] for file, entry in receipt["files"].items()}
-            whole = receipt["iteration"] == int(found.group(1)) and bool(files)
-            for file, size in files.items():
-                if ".." in file.split("/") or os.stat(os.path.join(path, file)).st_size != size:
-                    return None
-        except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError, RecursionError):
-            return None
-        return int(found.group(1)) if whole else None
 
     def evaluations(self, folder: str) -> "List[Json]":
         found = []
@@ -235,13 +189,6 @@ def foreign_text(path: str) -> "Optional[str]":
     return data.decode("utf-8", "replace")[: EXTERNAL_CHARS_MAX + 1]
 
 
-def small_text(path: str) -> "Optional[str]":
-    try:
-        return (read_whole(path, 4096) or b"").decode("utf-8", "replace")
-    except FileNotFoundError:
-        return None
-
-
 def data_parallel_of(recipe: "Optional[str]") -> int:
     """How many data-parallel ranks the recipe trains on; 0 if it does not say."""
     try:
@@ -249,74 +196,6 @@ def data_parallel_of(recipe: "Optional[str]") -> int:
     except (ValueError, KeyError, TypeError, RecursionError):
         return 0
     return value if type(value) is int and 0 < value < 1000000 else 0
-
-
-def file_sizes(folder: str) -> "Dict[str, int]":
-    sizes = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith(".pt"):
-                try:
-                    sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
-                except FileNotFoundError:
-                    continue
-            if len(sizes) > FOLDER_ENTRIES_MAX:
-                raise Refused("{} holds more than {} files".format(folder, FOLDER_ENTRIES_MAX))
-    return sizes
-
-
-def count_ranks(files: "Dict[str, int]") -> int:
-    return len({found.group(1) for found in map(SHARD_FILE.fullmatch, files) if found})
-
-
-def files_wanting(files: "Dict[str, int]", data_parallel: int) -> str:
-    """What the files of a `global_step` folder lack; "" if nothing. Ranks are those of the optimizer's shards."""
-    models = {int(found.group(1)): files[found.group(0)] for found in map(MODEL_FILE.fullmatch, files) if found}
-    shards = {
-        (int(found.group(1)), int(found.group(2))): files[found.group(0)]
-        for found in map(SHARD_FILE.fullmatch, files)
-        if found
-    }
-    if data_parallel <= 0:
-        return "recipe.json does not say on how many data-parallel ranks it was trained"
-    if not models:
-        return "no model file"
-    parts = 1 + max(max(models), max((part for _, part in shards), default=0))
-    if len(models) != parts:
-        return "{} of {} model files".format(len(models), parts)
-    wanted = data_parallel * parts
-    if len(shards) != wanted or max(rank for rank, _ in shards) != data_parallel - 1:
-        return "{} optimizer shards, {} are needed".format(len(shards), wanted)
-    for sizes in (models, shards):
-        largest = max(sizes.values())
-        smallest = min(sizes.values())
-        if smallest == 0:
-            return "an empty file"
-        if smallest < SMALLER_THAN_PEERS * largest:
-            return "a file of {} bytes among others of {}".format(smallest, largest)
-    return ""
-
-
-def pointer_wanting(step: int, tracker: "Optional[int]", newest: int) -> str:
-    """The tracker is written when every rank has written its shards; `latest` is written before that."""
-    if tracker is None:
-        # It is cut to nothing and written again at each save: an older folder was finished before that.
-        return "the tracker file is missing or empty" if step == newest else ""
-    return "" if tracker >= step else "the tracker file says {}".format(tracker)
-
-
-def cut_short(folder: str, files: "Dict[str, int]") -> str:
-    """Name a file that begins as torch writes them (a zip archive) and does not end so."""
-    for name in sorted(files):
-        descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            size = os.fstat(descriptor).st_size
-            zipped = os.pread(descriptor, 4, 0) == b"PK\x03\x04"
-            if zipped and (size < 22 or os.pread(descriptor, 4, size - 22) != b"PK\x05\x06"):
-                return "{} is cut short at {} bytes".format(name, size)
-        finally:
-            os.close(descriptor)
-    return ""
 
 
 def validation_loss(path: str) -> "Optional[float]":

@@ -14,6 +14,9 @@ from reconciler.model.observed import (
     AttemptSeen,
     CheckpointSeen,
     EvaluationSeen,
+    FolderAbsent,
+    FolderSeen,
+    Inside,
     Job,
     LegSeen,
     ListAbsent,
@@ -84,6 +87,18 @@ def data_list(value: Any) -> ListSeen | ListAbsent | Unread:
     if hashlib.sha256(text.encode()).hexdigest() != digest:
         return Unread("the cluster's answer is not as agreed: the list's digest is not that of its text")
     return ListSeen(text, digest)
+
+
+def folder(value: Any) -> FolderSeen | FolderAbsent | Unread:
+    """One folder of checkpoints."""
+    try:
+        part = Fields(value, "the folder")
+        if part.has("unread"):
+            return Unread(part.line("unread"))
+        found = part.optional(lambda name: _folder(part.fields(name)), "read")
+    except Malformed as malformed:
+        return Unread(f"the cluster's answer is not as agreed: {malformed}")
+    return FolderAbsent() if found is None else found
 
 
 def outcomes(answer: Fields, keys: Sequence[str]) -> tuple[Outcome, ...]:
@@ -186,6 +201,17 @@ def _leg(fields: Fields) -> LegSeen:
     return found
 
 
+def _folder(fields: Fields) -> FolderSeen:
+    found = FolderSeen(
+        checkpoints=fields.each("checkpoints", _checkpoint),
+        latest=fields.optional(fields.integer, "latest"),
+        tracker=fields.optional(fields.integer, "tracker"),
+        latest_universal=fields.optional(fields.integer, "latest_universal"),
+    )
+    fields.end()
+    return found
+
+
 def _checkpoint(fields: Fields) -> CheckpointSeen:
     why = fields.line("why")
     found = CheckpointSeen(
@@ -194,7 +220,28 @@ def _checkpoint(fields: Fields) -> CheckpointSeen:
         why_not=why,
         data_parallel=fields.integer("data_parallel"),
         size_bytes=fields.integer("size"),
+        model_parallel=fields.integer("model_parallel"),
+        universal=fields.flag("universal"),
+        inside=fields.optional(lambda name: _inside(fields.fields(name)), "inside"),
     )
+    fields.end()
+    return found
+
+
+_COUNTS: Final = (
+    *("iteration", "global_steps", "samples", "tokens", "data_parallel", "model_parallel", "tensor", "pipeline"),
+    *("layers", "hidden", "heads", "kv_heads", "ffn_hidden", "rope_theta", "vocabulary", "padded_vocabulary"),
+    *("sequence_length", "micro_batch", "global_batch", "tensors", "parameters"),
+)
+_NUMBERS: Final = ("rate", "rate_max", "rate_min", "position", "warmup", "decay")
+_WORDS: Final = ("style", "precision", "optimizer", "tokenizer", "deepspeed", "wrapper")
+
+
+def _inside(fields: Fields) -> Inside:
+    values: dict[str, Any] = {name: fields.optional(fields.integer, name) for name in _COUNTS}
+    values |= {name: fields.optional(fields.number, name) for name in _NUMBERS}
+    values |= {name: fields.optional(fields.line, name) for name in _WORDS}
+    found = Inside(**values, moments=fields.texts("moments", 16))
     fields.end()
     return found
 

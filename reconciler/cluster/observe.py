@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from reconciler.cluster import answers, frames
 from reconciler.cluster.fields import Fields, Malformed
@@ -15,6 +15,25 @@ from reconciler.cluster.ports import ClusterError, CommandFailed, Transport
 from reconciler.model.observed import Observed, Unread
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which checkpoint of a folder is wanted: the agent looks into those that can be it."""
+
+    property: Literal["iteration", "tokens", "rate", "pre-cooldown", "newest", "all"]
+    """`tokens`: the first with at least `number`; `rate`: the first of the decay at most at it; `all`: every one."""
+    number: float = 0
+    universal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FolderAsked:
+    """A folder of checkpoints that no attempt made."""
+
+    path: str
+    """Absolute path on the cluster."""
+    wishes: tuple[Wish, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +45,9 @@ class ObserveRequest:
     campaign: str
     lists: tuple[str, ...] = ()
     """Absolute paths of data lists whose text is wanted."""
+    folders: tuple[FolderAsked, ...] = ()
+    inside: bool = False
+    """Whether every complete checkpoint of the attempts is opened for what it says of itself."""
     windows: int = 64
     """Into how many windows each training log is summed up."""
     pbs_timeout_s: float = 30.0
@@ -41,6 +63,10 @@ AGENT_FILES: Final = (
     "agent_flights.py",
     "agent_numbers.py",
     "agent_logs.py",
+    "agent_checkpoints.py",
+    "agent_pickle.py",
+    "agent_inside.py",
+    "agent_folders.py",
     "agent_attempts.py",
     "agent_work.py",
     "agent.py",
@@ -63,6 +89,10 @@ def observe(link: Transport, request: ObserveRequest) -> Observed:
         "workspace": request.workspace,
         "campaign": request.campaign,
         "lists": list(request.lists),
+        "folders": [
+            {"path": folder.path, "wanted": [asdict(wish) for wish in folder.wishes]} for folder in request.folders
+        ],
+        "inside": request.inside,
         "windows": request.windows,
         "pbs_timeout_s": request.pbs_timeout_s,
     }
@@ -95,12 +125,13 @@ def _nothing_read(link: Transport, request: ObserveRequest, why: str) -> Observe
         attempts=unread,
         receipts=unread,
         lists=dict.fromkeys(request.lists, unread),
+        folders={folder.path: unread for folder in request.folders},
         applied=unread,
     )
 
 
 def _observed(seen: Fields, request: ObserveRequest) -> Observed:
-    lists = seen.mapping("lists")
+    lists, folders = seen.mapping("lists"), seen.mapping("folders")
     return Observed(
         now_s=seen.number("now"),
         host=seen.line("host"),
@@ -110,6 +141,7 @@ def _observed(seen: Fields, request: ObserveRequest) -> Observed:
         applied=_part(seen, "applied", answers.applied),
         lock=answers.lock(seen),
         lists={path: answers.data_list(lists.get(path)) for path in request.lists},
+        folders={asked.path: answers.folder(folders.get(asked.path)) for asked in request.folders},
     )
 
 

@@ -88,14 +88,76 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Inside:
+    """What a checkpoint's own files say of it: counters, schedule, arguments. None where they do not."""
+
+    iteration: int | None = None
+    global_steps: int | None = None
+    samples: int | None = None
+    tokens: int | None = None
+    data_parallel: int | None = None
+    model_parallel: int | None = None
+    tensor: int | None = None
+    pipeline: int | None = None
+    layers: int | None = None
+    hidden: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    ffn_hidden: int | None = None
+    rope_theta: int | None = None
+    vocabulary: int | None = None
+    """Before it was padded."""
+    padded_vocabulary: int | None = None
+    sequence_length: int | None = None
+    micro_batch: int | None = None
+    global_batch: int | None = None
+    tensors: int | None = None
+    """How many parameters there are."""
+    parameters: int | None = None
+    """Their elements, in one model-parallel part."""
+    rate: float | None = None
+    """Of the next step: the optimizer's own, which the scheduler has set last."""
+    rate_max: float | None = None
+    rate_min: float | None = None
+    position: float | None = None
+    """How far the schedule has come, in samples; so are `warmup` and `decay`."""
+    warmup: float | None = None
+    decay: float | None = None
+    style: str | None = None
+    """The launcher's LR_DECAY_STYLE."""
+    precision: str | None = None
+    optimizer: str | None = None
+    tokenizer: str | None = None
+    deepspeed: str | None = None
+    """DeepSpeed's version."""
+    wrapper: str | None = None
+    """The class of DeepSpeed's that cut the shards; None where it is universal."""
+    moments: tuple[str, ...] = ()
+    """What the optimizer keeps of each parameter, such as `exp_avg`."""
+
+    @property
+    def trained_tokens(self) -> int | None:
+        """The counter of tokens, or what the samples come to."""
+        if self.tokens or self.samples is None or self.sequence_length is None:
+            return self.tokens
+        return self.samples * self.sequence_length
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointSeen:
-    """One `global_stepN` folder of a leg."""
+    """One `global_stepN` folder of a leg, or of a folder that no attempt made."""
 
     iteration: int
     complete: bool
     why_not: str = ""
     data_parallel: int = 0
     size_bytes: int = 0
+    model_parallel: int = 0
+    """Model files: tensor × pipeline parts."""
+    universal: bool = False
+    """It is a `global_stepN_universal` folder."""
+    inside: Inside | None = None
+    """Read only where it was asked for, or of a folder where it decides which checkpoint is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +265,24 @@ class AttemptSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class FolderSeen:
+    """A folder of checkpoints that no attempt made."""
+
+    checkpoints: tuple[CheckpointSeen, ...] = ()
+    """In order of iteration; universal ones after the others."""
+    latest: int | None = None
+    """As of a leg."""
+    tracker: int | None = None
+    latest_universal: int | None = None
+    """The iteration that `latest_universal` names; None without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderAbsent:
+    """The cluster was asked for a folder and has none at that path."""
+
+
+@dataclass(frozen=True, slots=True)
 class ListAbsent:
     """The cluster was asked for a data list and has none at that path."""
 
@@ -240,3 +320,5 @@ class Observed:
     applied: str | Unread | None = None
     """The text of `applied.json`: what the last apply wanted, by commit; None before the first."""
     lock: LockSeen | None = None
+    folders: Mapping[str, FolderSeen | FolderAbsent | Unread] = field(default_factory=dict)
+    """By absolute path on the cluster, for every folder of checkpoints that was asked for."""

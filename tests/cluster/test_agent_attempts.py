@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cluster.agent_attempts import EXTERNAL, EXTERNAL_CHARS_MAX, STEP, Attempts
+from reconciler.cluster.agent_attempts import EXTERNAL, EXTERNAL_CHARS_MAX, Attempts
+from reconciler.cluster.agent_checkpoints import STEP
 from reconciler.cluster.agent_disk import Disk
 from reconciler.model.external import EXTERNAL_CHARS_MAX as READ_CHARS_MAX
 from reconciler.model.external import NoNumber, metric
@@ -162,6 +163,16 @@ def test_the_newest_cut_short_uncovers_the_one_before(world: World, attempt: Pat
     model = folder / "mp_rank_00_model_states.pt"
     model.write_bytes(model.read_bytes()[:-10])
     assert completeness(world) == {60: "", 120: "mp_rank_00_model_states.pt is cut short at 990 bytes"}
+
+
+def test_an_older_save_is_of_the_size_of_the_newest(world: World, attempt: Path) -> None:
+    """It may be chosen too; that it ends well is not looked up, since that would open every file of every save."""
+    name = "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"
+    for step in (60, 120):
+        for shard in save(attempt / "leg-0", step).glob("*optim_states.pt"):
+            shard.write_bytes(zipped(20_000))
+    (attempt / "leg-0/global_step60" / name).write_bytes(zipped(20_000 - 4097))
+    assert completeness(world) == {60: f"{name} has 15903 bytes, 20000 in a later save", 120: ""}
 
 
 def test_training_logs_by_leg_and_job(world: World, attempt: Path) -> None:

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import io
 import json
 import re
 import shutil
 import tempfile
+import zipfile
+from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
+
 from reconciler.cli import machine
 from reconciler.cluster import (
     agent,
     agent_attempts,
+    agent_checkpoints,
     agent_disk,
+    agent_inside,
     agent_lock,
     agent_logs,
     agent_numbers,
     agent_pbs,
+    agent_pickle,
     agent_qstat,
     frames,
 )
+from reconciler.cluster.answers import folder as folder_of
 from reconciler.cluster.answers import jobs, outcomes
 from reconciler.cluster.fields import Fields, Malformed
 from reconciler.cluster.observe import ObserveRequest, observe
-from reconciler.model.observed import Observed, Unread
+from reconciler.model.observed import FolderSeen, Observed, Unread
 from reconciler.planner.checks import judge
 from reconciler.planner.planner import plan
 from tests.fuzz.engine import Target
@@ -39,6 +49,7 @@ NONCE = "00ff" * 8
 MEMORY = Path("/dev/shm")
 FOLDER = tempfile.TemporaryDirectory(prefix="reconcile-fuzz-", dir=MEMORY if MEMORY.is_dir() else None)
 WORKSPACE = Path(FOLDER.name) / "workspace"
+MEMORY_FILE = Path(FOLDER.name) / "model.pt"
 CAMPAIGN = "demo"
 
 
@@ -119,6 +130,9 @@ def answer_of(seen: Observed) -> dict[str, Any]:
                 "why": c["why_not"],
                 "data_parallel": c["data_parallel"],
                 "size": c["size_bytes"],
+                "model_parallel": c["model_parallel"],
+                "universal": c["universal"],
+                "inside": c["inside"],
             }
             for c in row["checkpoints"]
         ]
@@ -140,6 +154,7 @@ def answer_of(seen: Observed) -> dict[str, Any]:
             for path in LISTS
             for text in [f"0.75 /data{path}-a text\n0.25 /data{path}-b more\n"]
         },
+        "folders": {},
         "now": seen.now_s,
         "host": "login1",
         "bytes_read": 0,
@@ -354,6 +369,8 @@ def workspaces(data: bytes) -> Hashable:
         "campaign": CAMPAIGN,
         "windows": 8,
         "lists": [],
+        "folders": [],
+        "inside": True,
         "pbs_timeout_s": 1,
     }
     with mock.patch.object(agent, "Pbs", NoJobs):
@@ -379,7 +396,68 @@ def workspaces(data: bytes) -> Hashable:
     return len(told), shapes, seen.lock is None, heads, jobs_seen, legs
 
 
+# --- what a checkpoint says of itself: the pickle in a torch file, or a file that is none
+
+
+def inside_seeds() -> Iterator[bytes]:
+    scheduler = {"num_steps": 480, "max_lr": 1e-3, "min_lr": 0.0, "lr_decay_style": "cosine", "lr_warmup_steps": 9.0}
+    shapes = [OrderedDict(w=torch.Size((8, 2)), b=torch.Size((8,)))]
+    arguments = argparse.Namespace(num_layers=2, hidden_size=16, seq_length=16, bf16=True, optimizer="adamw")
+    model = {"iteration": 120, "dp_world_size": 2, "lr_scheduler": scheduler, "args": arguments, "param_shapes": shapes}
+    groups = {"param_groups": [{"lr": 1e-3, "betas": (0.9, 0.95)}], "state": {0: {"exp_avg": torch.zeros(3)}}}
+    shard = {"optimizer_state_dict": {"base_optimizer_state": groups, "partition_count": [2], "zero_stage": 1}}
+    for held in (model, shard, {**model, **groups}):
+        buffer = io.BytesIO()
+        torch.save(held, buffer)
+        with zipfile.ZipFile(buffer) as archive:
+            yield archive.read("archive/data.pkl")
+        yield b"PK" + buffer.getvalue()
+
+
+def inside(data: bytes) -> Hashable:
+    """Facts that the other side reads, or Odd; nothing else, and soon."""
+    path = MEMORY_FILE
+    if data[:2] == b"PK":
+        path.write_bytes(data[2:])
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", data)
+    told = []
+    for read in (agent_inside.model_facts, agent_inside.shard_facts, agent_inside.universal_facts):
+        try:
+            told.append(read(str(path)))
+        except agent_pickle.Odd as odd:
+            return "".join(c for c in str(odd) if not c.isdigit())[:60]
+    entry = agent_checkpoints.checkpoint(120, "", {}) | {"inside": {**told[0], **told[1]}}
+    folder = {"checkpoints": [entry], "latest": None, "tracker": None, "latest_universal": None}
+    seen = folder_of(json.loads(sent({"read": folder})))
+    assert isinstance(seen, FolderSeen), seen
+    return tuple(sorted(name for name, value in entry["inside"].items() if value is None))
+
+
 TARGETS = (
+    Target(
+        "inside",
+        "facts of bounded size, or a reason",
+        inside_seeds,
+        inside,
+        (
+            b"q\x00",
+            b"h\x00",
+            b"(",
+            b"t",
+            b"}",
+            b"]",
+            b"u",
+            b"a",
+            b"R",
+            b"b",
+            b"\x81",
+            b"\x8a\xff",
+            b"X\xff\xff\xff\xff",
+            b".",
+        ),
+    ),
     Target(
         "frames",
         "noise never hides or changes an answer",

@@ -146,8 +146,8 @@ STORY_BUGS = (
     Bug(
         "a shard that is cut short counts",
         "agent",
-        "                why = cut_short(path, files)\n",
-        '                why = ""\n',
+        "            why = cut_short(path, files)\n",
+        '            why = ""\n',
         story="a save is damaged",
     ),
     Bug(
