@@ -4,7 +4,7 @@ import os
 
 MYPY = False
 if MYPY:
-    from typing import Any, Dict, List, Optional, Tuple
+    from typing import Any, Dict, Optional, Tuple
 
     Json = Dict[str, Any]
 
@@ -118,12 +118,14 @@ def word(value: "Any") -> "Optional[str]":
 
 def sizes_of(groups: "Any") -> "Tuple[Optional[int], Optional[int]]":
     """How many parameters there are and their elements, by the shapes that DeepSpeed keeps of each optimizer group."""
-    sizes = []  # type: List[Optional[int]]
+    tensors = total = 0
     for group in groups if isinstance(groups, list) else ():
-        sizes += [elements(shape) for shape in mapping(group).values()]
-        if len(sizes) > PARAMETERS_MAX or None in sizes:
-            return None, None
-    return len(sizes) or None, count(sum(filter(None, sizes))) or None
+        for shape in mapping(group).values():
+            size = elements(shape)
+            tensors, total = tensors + 1, total + (size or 0)
+            if size is None or tensors > PARAMETERS_MAX:
+                return None, None
+    return tensors or None, count(total) or None
 
 
 def elements(shape: "Any") -> "Optional[int]":

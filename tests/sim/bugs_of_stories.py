@@ -196,8 +196,8 @@ STORY_BUGS = (
     Bug(
         "a conversion is taken without its receipt",
         "agent",
-        "    self.disk.check_inside(path)\n        try:\n            receipt",
-        "    return int(found.group(1))\n        try:\n            receipt",
+        "    check_inside(path)\n    try:\n        receipt",
+        "    return int(found.group(1))\n    try:\n        receipt",
         story="a conversion is damaged",
     ),
     Bug(
