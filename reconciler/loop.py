@@ -8,11 +8,11 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reconciler.cluster.batch import Batch, BatchAction, Outcome
+from reconciler.cluster.batch import Batch, BatchAction, Outcome, OutcomeKind
 from reconciler.cluster.execute import execute
 from reconciler.cluster.observe import ObserveRequest, observe
 from reconciler.cluster.ports import Locked, OutcomeUnknown, Pace, Transport
@@ -20,16 +20,20 @@ from reconciler.cluster.render import render, templates_of
 from reconciler.convert.layout import program_text
 from reconciler.launcher.agreement import agrees
 from reconciler.model.cluster import ClusterSpec, LocalTransport
-from reconciler.model.observed import Observed, Unread
-from reconciler.model.plan import Action, Plan
+from reconciler.model.observed import ListSeen, Observed, Unread
+from reconciler.model.plan import Action, ActionKey, Plan
 from reconciler.model.status import PASSING
-from reconciler.model.templates import Unrenderable
-from reconciler.planner import checks, drift
+from reconciler.model.templates import Templates, Unrenderable
+from reconciler.planner import checks, drift, facts
 from reconciler.planner.desired import Desired, Site
+from reconciler.planner.facts import Applied
 from reconciler.planner.planner import plan
+from reconciler.record.recorder import Recorder
 
 WINDOWS_PER_LOG = 64
 """How finely a job's log is summed up: enough to judge recovery and to draw."""
+SCRIPTS_A_LOOK = 32
+"""How many scripts that are not on record are asked for at once."""
 LOCK_SUSPECT_S = 600.0
 """A batch takes seconds, minutes where qsub is slow: a lock that is older is shown with the way to take it away."""
 
@@ -52,8 +56,9 @@ class Pass:
     """Set when a batch was sent and no whole answer came back: the next look tells what happened."""
 
 
-def site_of(cluster: ClusterSpec, repository: Path) -> Site:
-    """Absolute folders on the cluster and the templates of its jobs, from its manifest and where the repository lies.
+def site_of(cluster: ClusterSpec, repository: Path, templates: Templates | None = None) -> Site:
+    """Absolute folders on the cluster and the templates of its jobs, from its manifest and where the repository lies;
+    `templates` are those of another commit.
 
     Raises:
         Unrenderable: a template of the repository is broken.
@@ -64,16 +69,33 @@ def site_of(cluster: ClusterSpec, repository: Path) -> Site:
     def absolute(path: str) -> str:
         return path if path.startswith("/") or not root else f"{root}/{path}"
 
-    templates = templates_of(repository, cluster.launcher.templates)
+    templates = templates or templates_of(repository, cluster.launcher.templates)
     return Site(absolute(cluster.workspace), root, absolute(cluster.launcher.checkout), program_text(), templates)
 
 
-def look(desired: Desired, link: Transport) -> Look:
-    """Observe everything in one exec, plan, and judge the plan by code that shares nothing with the planner."""
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Where a campaign's record is kept, and what is applied."""
+
+    recorder: Recorder
+    applied: Applied
+
+    def wanted(self, desired: Desired) -> dict[str, str]:
+        """Path on the cluster → path on record, of some scripts that are not on record and are asked for in a look."""
+        recorder = self.recorder
+        wanted = facts.scripts_wanted(recorder.paths(), desired, recorder.place)
+        return dict(list(wanted.items())[:SCRIPTS_A_LOOK])
+
+
+def look(desired: Desired, link: Transport, also: Iterable[str] = ()) -> Look:
+    """Observe everything in one exec, plan, and judge the plan by code that shares nothing with the planner.
+
+    `also` are further files whose text is wanted, by absolute path.
+    """
     request = ObserveRequest(
         workspace=desired.site.workspace,
         campaign=desired.campaign,
-        lists=desired.asked_lists(),
+        lists=tuple(dict.fromkeys((*desired.asked_lists(), *also))),
         windows=WINDOWS_PER_LOG,
     )
     observed = observe(link, request)
@@ -111,17 +133,58 @@ def act(desired: Desired, link: Transport, seen: Look) -> Pass:
         return Pass(seen, (), f"{held.lock.holder} on {held.lock.host} is applying; nothing was done.{way_on}")
 
 
+def record(desired: Desired, done: Pass, recording: Recording) -> tuple[str, ...]:
+    """Put on record what a pass found and did; returns what a person should know, and raises nothing."""
+    recorder, observed = recording.recorder, done.look.observed
+    paths = recorder.paths()
+    files = facts.facts(desired, observed, recorder.place, paths)
+    files |= facts.origins(
+        desired, recording.applied, observed, recorder.place, dict(_submitted(desired, done, recording))
+    )
+    for there, here in recording.wanted(desired).items():
+        seen = observed.lists.get(there)
+        if isinstance(seen, ListSeen):
+            files[here] = seen.text
+    differ = facts.disagreements(recorder.otherwise(files), files, recorder.place)
+    told = (*differ, *facts.gone(paths, observed, recorder.place))
+    return (*(f"record and cluster disagree: {each}" for each in told), *recorder.keep(files))
+
+
+def _submitted(desired: Desired, done: Pass, recording: Recording) -> Iterator[tuple[ActionKey, tuple[str, str]]]:
+    """(key, (job, script)) of what this pass submitted, and of what was once submitted from these very manifests and is
+    put on record again."""
+    for action, outcome in zip(done.look.plan.actions, done.outcomes, strict=False):
+        if action.job is not None and outcome.kind is OutcomeKind.DONE and outcome.job_id is not None:
+            yield action.key, (outcome.job_id, _script(desired, action))
+    observed, wanted = done.look.observed, recording.wanted(desired)
+    if isinstance(observed.receipts, Unread) or recording.applied.dirty:
+        return
+    seen = {here: text for there, here in wanted.items() if isinstance(text := observed.lists.get(there), ListSeen)}
+    for receipt in observed.receipts:
+        key = ActionKey.parse(receipt.key)
+        if key is None or not receipt.job_id or receipt.dirty or receipt.commit != recording.applied.commit:
+            continue
+        script = seen.get(f"{recording.recorder.place}/{facts.action_folder(key)}/script.pbs")
+        if script is not None:
+            yield key, (receipt.job_id, script.text)
+
+
 def passes(
-    desired: Desired, link: Transport, pace: Pace, after: Callable[[Pass], None], first: Look | None = None
+    desired: Desired,
+    link: Transport,
+    pace: Pace,
+    after: Callable[[Pass], None],
+    first: Look | None = None,
+    also: Callable[[], Iterable[str]] = tuple,
 ) -> Iterator[Pass]:
     """Pass after pass until nothing can change without a person: all done, or all that is left is held.
 
-    `after` is called with each pass before the wait, so that a view can show it. `first` is a look made just now, to
-    begin with.
+    `after` is called with each pass before the wait, so that a view can show it and the record be kept. `first` is a
+    look made just now, to begin with; `also` says before each look which further files are wanted.
     """
     misses, seen = 0, first
     while True:
-        done = act(desired, link, seen or look(desired, link))
+        done = act(desired, link, seen or look(desired, link, also()))
         seen = None
         after(done)
         yield done

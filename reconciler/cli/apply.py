@@ -14,6 +14,7 @@ from reconciler.cli.connecting import pace_for
 from reconciler.cli.human import plan as plan_view
 from reconciler.cli.human import status as status_view
 from reconciler.cli.human.live import LiveView, PlainView, View
+from reconciler.cli.keeping import Keeper
 from reconciler.cli.opening import Opened, connect, fail, manifests_option, open_campaign
 from reconciler.cli.screen import screen
 from reconciler.cluster.ports import ClusterError, Transport
@@ -72,12 +73,14 @@ def _campaign_of(saved: str) -> str:
 
 def _apply(opened: Opened, saved: str | None, *, until_done: bool, yes: bool) -> int:
     console = screen()
-    link, desired = connect(opened), opened.desired
-    seen = loop.look(desired, link)
+    link, desired, keeper = connect(opened), opened.desired, Keeper(opened)
+    seen = loop.look(desired, link, keeper.wanted())
     if saved is not None:
         _same_or_stop(saved, seen)
     if seen.plan.refusals or seen.plan.done or (not seen.plan.actions and not until_done):
         console.print(plan_view.render(seen.plan) if not seen.plan.done else plan_view.summary(seen.plan))
+        keeper.keep(loop.Pass(seen, ()))
+        keeper.close()
         return _status_of(seen)
     if saved is None and not yes:
         console.print(plan_view.render(seen.plan))
@@ -86,23 +89,31 @@ def _apply(opened: Opened, saved: str | None, *, until_done: bool, yes: bool) ->
         click.confirm("Carry this out?", abort=True)
     if not until_done:
         done = loop.act(desired, link, seen)
+        keeper.keep(done)
+        keeper.close()
         for outcome in done.outcomes:
             console.print(plan_view.outcome(outcome))
         if done.unknown:
             fail(done.unknown, f"reconcile status {desired.campaign}")
         console.print(f"The cluster goes on by itself. Next:\n\n    {_way_on(desired)}\n")
         return 0
-    return _until_done(opened, console, link, seen if yes or saved is not None else None)
+    return _until_done(opened, console, link, keeper, seen if yes or saved is not None else None)
 
 
-def _until_done(opened: Opened, console: Console, link: Transport, seen: loop.Look | None) -> int:
+def _until_done(opened: Opened, console: Console, link: Transport, keeper: Keeper, seen: loop.Look | None) -> int:
     clock = SystemClock()
     began = clock.now_s()
     view: View = LiveView(console) if console.is_terminal else PlainView(console)
     last: loop.Look | None = None
+
+    def after(done: loop.Pass) -> None:
+        view.show(done)
+        keeper.keep(done)
+
+    pace = pace_for(opened.desired.cluster)
     try:
         with view:
-            for done in loop.passes(opened.desired, link, pace_for(opened.desired.cluster), view.show, seen):
+            for done in loop.passes(opened.desired, link, pace, after, seen, keeper.wanted):
                 last = done.look
     except KeyboardInterrupt:
         click.echo(
@@ -110,6 +121,8 @@ def _until_done(opened: Opened, console: Console, link: Transport, seen: loop.Lo
             err=True,
         )
         return 130
+    finally:
+        keeper.close()
     assert last is not None  # noqa: S101  # `passes` yields at least once
     for part in plan_view.refusals(last.plan.refusals):
         console.print(part)

@@ -9,10 +9,14 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from reconciler.cli.problems import as_data
+from reconciler.cli.reproducing import Again
 from reconciler.cluster.doctor_report import Check, Status
 from reconciler.domain.ledger import by_source, tokens, whole
 from reconciler.model.plan import Plan
+from reconciler.planner.difference import StageDifference
 from reconciler.planner.ledger import Answer, Asked, Entry, Part
+from reconciler.planner.shown import Shown
+from reconciler.planner.timeline import Timeline
 from reconciler.planner.why import Why
 
 FORMAT_VERSION: Final = "1.0"
@@ -66,6 +70,33 @@ def status_json(plan: Plan) -> str:
 def why_json(chain: Why) -> str:
     """Why a stage is where it is."""
     return json.dumps(_plain({"format_version": FORMAT_VERSION, **asdict(chain)}), indent=2, sort_keys=True) + "\n"
+
+
+def history_json(timelines: Sequence[Timeline]) -> str:
+    """What happened, attempt by attempt, a campaign in a workspace each."""
+    body = {"format_version": FORMAT_VERSION, "timelines": [asdict(each) for each in timelines]}
+    return json.dumps(_plain(body), indent=2, sort_keys=True) + "\n"
+
+
+def shown_json(found: Shown, made: Sequence[Again]) -> str:
+    """One attempt, and whether it can be made again."""
+    again = [{**asdict(each), "same": each.same} for each in made]
+    body = {"format_version": FORMAT_VERSION, **asdict(found), "made_again": again}
+    return json.dumps(_plain(body), indent=2, sort_keys=True) + "\n"
+
+
+def difference_json(campaign: str, found: Sequence[StageDifference], scripts: Mapping[str, Sequence[str]]) -> str:
+    """Two revisions compared, stage by stage; `scripts` holds unified differences."""
+    stages = []
+    for stage in found:
+        body = asdict(stage)
+        for rung in body["rungs"]:
+            for side in ("before", "after"):
+                if rung[side] is not None:
+                    del rung[side]["jobs"]
+        stages.append(body | {"scripts": list(scripts.get(stage.stage, ()))})
+    told = {"format_version": FORMAT_VERSION, "campaign": campaign, "stages": stages}
+    return json.dumps(_plain(told), indent=2, sort_keys=True) + "\n"
 
 
 def doctor_json(cluster: str, checks: Sequence[Check]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +18,8 @@ from reconciler.cli.scripts import with_scripts_checked
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.domain import rules
 from reconciler.domain.catalog import Catalog
-from reconciler.model.problems import harmless, near
+from reconciler.domain.loading import Loaded
+from reconciler.model.problems import Problem, harmless, near
 from reconciler.planner.desired import Desired
 from reconciler.record import files
 from reconciler.record.repository import NoRepository, Revision, revision_of
@@ -28,6 +31,8 @@ class Opened:
 
     desired: Desired
     revision: Revision
+    manifests: Mapping[str, str]
+    """Path in the repository → text, of all that was read."""
 
 
 manifests_option = click.option(
@@ -43,15 +48,25 @@ manifests_option = click.option(
 
 def read(paths: tuple[Path, ...]) -> Catalog:
     """Every manifest under `paths`, or all problems on standard error and exit status 1."""
+    return _loaded(paths).catalog
+
+
+def _loaded(paths: tuple[Path, ...]) -> Loaded:
     loaded = with_scripts_checked(files.load(paths), paths)
     # Where nothing keeps the manifests from being used, what the cookbook's rules find is told by the plan.
     told = [problem for problem in loaded.problems if problem.rule is None or not loaded.ok]
     if told:
-        click.echo(render_problems(told, loaded.texts, colour=sys.stderr.isatty()), err=True)
-        click.echo(err=True)
+        show_problems(loaded, told)
     if not loaded.ok:
         fail("the manifests have problems; nothing was done", " ".join(["reconcile validate", *map(str, paths)]))
-    return loaded.catalog
+    return loaded
+
+
+def show_problems(loaded: Loaded, told: Sequence[Problem] | None = None) -> None:
+    """Problems on standard error, each with its place; without a choice of them all that refuse."""
+    chosen = told if told is not None else [problem for problem in loaded.problems if problem.refuses]
+    click.echo(render_problems(chosen, loaded.texts, colour=sys.stderr.isatty()), err=True)
+    click.echo(err=True)
 
 
 def choose(catalog: Catalog, name: str | None) -> str:
@@ -69,7 +84,8 @@ def choose(catalog: Catalog, name: str | None) -> str:
 
 def open_campaign(paths: tuple[Path, ...], name: str | None, retry: tuple[str, ...] = ()) -> Opened:
     """Manifests, campaign and revision. Exits with a clear message when one of them is not to be had."""
-    catalog = read(paths)
+    loaded = _loaded(paths)
+    catalog = loaded.catalog
     campaign = choose(catalog, name)
     cluster = catalog.cluster_of(campaign).spec
     beside = [cluster.launcher.templates] if cluster.launcher.templates else []
@@ -83,7 +99,9 @@ def open_campaign(paths: tuple[Path, ...], name: str | None, retry: tuple[str, .
     site = loop.site_of(cluster, revision.root)
     findings = rules.findings(catalog, campaign)
     desired = Desired(catalog, campaign, revision.commit, bool(revision.loose), site, frozenset(retry), findings)
-    return Opened(desired, revision)
+    root = os.path.realpath(revision.root)
+    manifests = {os.path.relpath(os.path.realpath(name), root): text for name, text in loaded.texts.items()}
+    return Opened(desired, revision, {path: text for path, text in manifests.items() if not path.startswith("..")})
 
 
 def connect(opened: Opened) -> Transport:

@@ -10,6 +10,7 @@ from reconciler import loop
 from reconciler.cli import machine
 from reconciler.cli.human import status as view
 from reconciler.cli.opening import connect, manifests_option, open_campaign
+from reconciler.cli.revisions import look_at
 from reconciler.cli.screen import screen
 
 
@@ -17,11 +18,19 @@ from reconciler.cli.screen import screen
 @click.argument("campaign", required=False)
 @manifests_option
 @click.option("--conditions", is_flag=True, help="Show every condition of every stage.")
+@click.option("--at", "revision", metavar="REV", help="By the manifests at this commit and the record; no cluster.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
-def status(campaign: str | None, paths: tuple[Path, ...], conditions: bool, as_json: bool) -> int:
-    """Show where every stage is: phase, strategies tried, progress, loss, and what it waits for."""
-    opened = open_campaign(paths, campaign)
-    seen = loop.look(opened.desired, connect(opened))
+def status(campaign: str | None, paths: tuple[Path, ...], conditions: bool, revision: str | None, as_json: bool) -> int:
+    """Show where every stage is: phase, strategies tried, progress, loss, and what it waits for.
+
+    With --at nothing is asked but this clone: the stages as the manifests at that commit want them, and what the record
+    tells of them.
+    """
+    if revision is not None:
+        seen = look_at(paths, campaign, revision)[1]
+    else:
+        opened = open_campaign(paths, campaign)
+        seen = loop.look(opened.desired, connect(opened))
     if as_json:
         click.echo(machine.status_json(seen.plan), nl=False)
     else:

@@ -10,8 +10,11 @@ from reconciler import loop
 from reconciler.cli import machine
 from reconciler.cli.human import why as view
 from reconciler.cli.opening import connect, fail, manifests_option, open_campaign
+from reconciler.cli.revisions import look_at
 from reconciler.cli.screen import screen
+from reconciler.model.manifests import StageManifest
 from reconciler.model.problems import clip, near, one_of
+from reconciler.planner.desired import Desired
 from reconciler.planner.why import why as chain_of
 
 
@@ -19,21 +22,34 @@ from reconciler.planner.why import why as chain_of
 @click.argument("stage")
 @click.argument("campaign", required=False)
 @manifests_option
+@click.option("--at", "revision", metavar="REV", help="By the manifests at this commit and the record; no cluster.")
 @click.option("--json", "as_json", is_flag=True, help="The chain as JSON on standard output.")
-def why(stage: str, campaign: str | None, paths: tuple[Path, ...], as_json: bool) -> int:
+def why(stage: str, campaign: str | None, paths: tuple[Path, ...], revision: str | None, as_json: bool) -> int:
     """Explain why a stage is where it is, and what would change it.
 
     From the commit over recipe, jobs, and rule or gate to the numbers, for every strategy that was tried. Works on one
-    look at the cluster, as `status` does, and does nothing.
+    look at the cluster, as `status` does, and does nothing. With --at (such as --at HEAD) no cluster is asked: the
+    record tells.
     """
+    if revision is not None:
+        desired, seen = look_at(paths, campaign, revision)
+        return _show(desired, _stage(desired, stage), seen, as_json=as_json)
     opened = open_campaign(paths, campaign)
-    stages = {each.metadata.name: each for each in opened.desired.stages}
+    chosen = _stage(opened.desired, stage)
+    return _show(opened.desired, chosen, loop.look(opened.desired, connect(opened)), as_json=as_json)
+
+
+def _stage(desired: Desired, stage: str) -> StageManifest:
+    stages = {each.metadata.name: each for each in desired.stages}
     if stage not in stages:
         meant = near(stage, stages)
         hint = f"Did you mean {meant}?" if meant else f"There is {one_of(stages)}."
-        fail(f"{opened.desired.campaign} has no stage {clip(stage, 60)}. {hint}")
-    seen = loop.look(opened.desired, connect(opened))
-    chain = chain_of(opened.desired, seen.observed, seen.plan, stages[stage])
+        fail(f"{desired.campaign} has no stage {clip(stage, 60)}. {hint}")
+    return stages[stage]
+
+
+def _show(desired: Desired, stage: StageManifest, seen: loop.Look, *, as_json: bool) -> int:
+    chain = chain_of(desired, seen.observed, seen.plan, stage)
     if as_json:
         click.echo(machine.why_json(chain), nl=False)
     else:

@@ -47,18 +47,21 @@ def since_applied(desired: Desired, observed: Observed) -> tuple[Change, ...]:
         was = {str(stage): {str(k): str(v) for k, v in flat.items()} for stage, flat in before.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ()  # a damaged file only costs the comparison; the next apply writes it anew
-    now = _wants(desired)
-    changes: list[Change] = []
+    return tuple(_differences(was, _wants(desired)))
+
+
+def between(before: Desired, after: Desired) -> tuple[Change, ...]:
+    """Differences between what two revisions want, in the field's words."""
+    return tuple(_differences(_wants(before), _wants(after)))
+
+
+def _differences(was: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> Iterator[Change]:
     for stage in [*now, *(name for name in was if name not in now)]:
         old, new = was.get(stage), now.get(stage)
         if old is None or new is None:
-            changes.append(
-                Change(stage, "", "absent" if old is None else "present", "removed" if old else "new", False)
-            )
-            continue
-        if old != new:
-            changes += _within(stage, old, new)
-    return tuple(changes)
+            yield Change(stage, "", "absent" if old is None else "present", "removed" if old else "new", False)
+        elif old != new:
+            yield from _within(stage, old, new)
 
 
 def _within(stage: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:

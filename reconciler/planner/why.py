@@ -178,10 +178,11 @@ def _pilots(trial: TrialStatus, *said: str) -> Iterator[str]:
 
 def _recipe(stage: str, seen: AttemptSeen) -> tuple[str, ...]:
     recipe = recipe_of(stage, seen)
-    return tuple(_legs(recipe)) if recipe is not None else ("recipe.json cannot be read",)
+    return tuple(legs_of(recipe)) if recipe is not None else ("recipe.json cannot be read",)
 
 
-def _legs(recipe: Recipe) -> Iterator[str]:
+def legs_of(recipe: Recipe) -> Iterator[str]:
+    """What a recipe comes to, a line a leg."""
     for index, leg in enumerate(recipe.legs):
         terms = " + ".join(f"{weight} {term}" for term, weight in leg.terms.items())
         tokens = f"{approximate_tokens(leg.tokens)} tokens in {leg.iterations} iterations"
@@ -193,16 +194,17 @@ def _jobs(evidence: Evidence) -> Iterator[JobWhy]:
     kinds = list(ActionKind)
     for key, receipt in sorted(submitted, key=lambda pair: (pair[1].written_s, kinds.index(pair[0].kind), pair[0])):
         yield JobWhy(
-            what=_what(key),
+            what=what_of(key),
             job=receipt.job_id or "",
             state=_state(evidence, receipt),
             by=receipt.applied_by,
             commit=receipt.commit + ("+" if receipt.dirty else ""),
-            logged=_logged(evidence.log(key)) if key.kind is ActionKind.TRAIN else "",
+            logged=logged(evidence.log(key)) if key.kind is ActionKind.TRAIN else "",
         )
 
 
-def _what(key: ActionKey) -> str:
+def what_of(key: ActionKey) -> str:
+    """What a job is for."""
     job = f"job {key.ended + 1}"
     match key.kind:
         case ActionKind.TRAIN:
@@ -226,7 +228,7 @@ def _state(evidence: Evidence, receipt: Receipt) -> str:
     return f"finished {status}" + (f": {job.comment}" if job.comment else "")
 
 
-def _logged(log: TrainLog | None) -> str:
+def logged(log: TrainLog | None) -> str:
     """What a training job's log comes to: how far, the loss at both ends, saves, and how it ended."""
     if log is None:
         return "no log"

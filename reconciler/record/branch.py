@@ -12,7 +12,7 @@ import hashlib
 import re
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ ENTRIES_MAX: Final = 1_000_000
 TOTAL_BYTES_MAX: Final = 512 * 1024 * 1024
 RACES_MAX: Final = 40
 """Somebody else moved the branch first, so often in a row."""
-PATH: Final = re.compile(r"(?!\.)[A-Za-z0-9._@+-]{1,200}(/(?!\.)[A-Za-z0-9._@+-]{1,200}){0,11}")
+PATH: Final = re.compile(r"(?!\.)[A-Za-z0-9._@+%-]{1,200}(/(?!\.)[A-Za-z0-9._@+%-]{1,200}){0,11}")
 """What a path on the branch looks like; others are of no use to anybody and are not read."""
 TREES_KEPT: Final = 4
 _FILE: Final = "100644"
@@ -124,10 +124,11 @@ class Branch:
 
     # --- writing
 
-    def put(self, files: Mapping[str, bytes], chosen: Chosen, subject: str) -> str | None:
+    def put(self, files: Mapping[str, bytes], chosen: Chosen, told: Callable[[Collection[str]], str]) -> str | None:
         """Put these files on the branch in one commit; None if all of it is there already.
 
-        `chosen` says which of two texts of one path stays: (path, the branch's, the new one).
+        `chosen` says which of two texts of one path stays: (path, the branch's, the new one). `told` makes the commit's
+        message from the paths that are new.
 
         Raises:
             GitFailed: git cannot write here, such as on a full disk. The branch is as it was.
@@ -138,7 +139,7 @@ class Branch:
             new = self._news(old, files, chosen)
             if not new:
                 return None
-            commit = self._commit(self._written(before, new), [before] if before else [], subject)
+            commit = self._commit(self._written(before, new), [before] if before else [], told(new))
             if self._moved(commit, before):
                 return commit
         raise GitFailed(f"{NAME} was moved by others {RACES_MAX} times in a row")
@@ -166,8 +167,7 @@ class Branch:
 
     def _news(self, old: Tree, files: Mapping[str, bytes], chosen: Chosen) -> dict[str, bytes]:
         """What of these files the branch does not have, each as it is to be there."""
-        other = {path for path, text in files.items() if path in old.files and self._id(text) != old.files[path].blob}
-        there = self.texts({path: old.files[path] for path in other}) if other else {}
+        there = self.otherwise(old, files)
         new = {path: text for path, text in files.items() if path not in old.files}
         for path, text in there.items():
             kept = chosen(path, text, files[path])
@@ -177,6 +177,12 @@ class Branch:
             if not PATH.fullmatch(path) or len(text) > FILE_BYTES_MAX:
                 raise GitFailed(f"{path!r} is no file of the record")
         return new
+
+    def otherwise(self, tree: Tree, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        """What a tree has at the paths of these files, where that is another text."""
+        known = {path: text for path, text in files.items() if path in tree.files}
+        other = [path for path, text in known.items() if self._id(text) != tree.files[path].blob]
+        return self.texts({path: tree.files[path] for path in other}) if other else {}
 
     def _union(self, ours: Tree, theirs: Tree, chosen: Chosen) -> dict[str, str]:
         """Path → blob, of what theirs lack or have in a form that says less."""

@@ -61,4 +61,4 @@ def state(root: Path) -> tuple[str, str, bytes]:
 def put(root: Path, **files: str) -> str | None:
     """Put `name=text` on the record as `name.json`."""
     texts = {f"{name}.json": text.encode() for name, text in files.items()}
-    return Branch(root).put(texts, newest, "what a pass saw")
+    return Branch(root).put(texts, newest, lambda paths: f"{len(paths)} new")

@@ -180,7 +180,7 @@ def test_a_disk_that_takes_nothing_leaves_the_branch_as_it_was(tmp_path: Path) -
 @pytest.mark.parametrize("path", ["../x", "a/../b", ".git/config", "a//b", "a\nb", "/etc/x", "a/.hidden", "x" * 300])
 def test_no_path_leads_elsewhere(tmp_path: Path, path: str) -> None:
     with pytest.raises(GitFailed, match="no file of the record"):
-        Branch(plain(tmp_path)).put({path: b"1"}, newest, "x")
+        Branch(plain(tmp_path)).put({path: b"1"}, newest, str)
 
 
 # --- two histories

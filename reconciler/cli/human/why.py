@@ -55,7 +55,9 @@ def _rung(rung: RungWhy) -> Iterator[RenderableType]:
     for job in rung.jobs:
         yield _under(_job(job), 4)
     for gate in rung.gates:
-        yield from _gate(gate)
+        text, *numbers = gate_lines(gate)
+        yield _under(text, 4)
+        yield from (_under(line, 6) for line in numbers)
     if rung.path:
         yield _under(Text(rung.path, "dim"), 4)
 
@@ -67,9 +69,8 @@ def _job(job: JobWhy) -> Text:
     return text.append(f"  [{', '.join(origin)}]" if origin else "", "dim")
 
 
-def _gate(gate: GateResult) -> Iterator[RenderableType]:
-    text = Text.assemble(f"gate {gate.gate} ", (gate.level.upper(), LEVEL_STYLE[gate.level]), f": {gate.message}")
-    yield _under(text, 4)
+def gate_lines(gate: GateResult) -> Iterator[Text]:
+    """What a gate said, and its numbers where it did not just pass."""
+    yield Text.assemble(f"gate {gate.gate} ", (gate.level.upper(), LEVEL_STYLE[gate.level]), f": {gate.message}")
     if gate.numbers and gate.level is not Level.PASS:
-        numbers = "  ".join(f"{name} {value:.6g}" for name, value in gate.numbers.items())
-        yield _under(Text(numbers, "dim"), 6)
+        yield Text("  ".join(f"{name} {value:.6g}" for name, value in gate.numbers.items()), "dim")

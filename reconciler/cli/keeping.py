@@ -1,0 +1,76 @@
+"""The record of what `apply` does: kept after each pass, with what a person should know of it told once, at the end."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from reconciler import loop
+from reconciler.cli.opening import Opened
+from reconciler.model.cluster import LocalTransport
+from reconciler.model.problems import harmless
+from reconciler.planner.desired import Desired
+from reconciler.planner.facts import Applied, place_of
+from reconciler.record.commits import Commit, commits
+from reconciler.record.git import Git, GitFailed
+from reconciler.record.recorder import Recorder
+
+
+class Keeper:
+    """Keeps the record while one command runs."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._desired = opened.desired
+        self._recording = loop.Recording(Recorder(opened.revision.root, place(opened.desired)), applied(opened))
+        self._told: dict[str, None] = {}
+
+    def wanted(self) -> Iterable[str]:
+        """Paths on the cluster of files that the record lacks."""
+        return self._recording.wanted(self._desired)
+
+    def keep(self, done: loop.Pass) -> None:
+        """Put a pass on record."""
+        self._told |= dict.fromkeys(loop.record(self._desired, done, self._recording))
+
+    def close(self) -> None:
+        """Share what is left, and tell what a person should know."""
+        self._told |= dict.fromkeys(self._recording.recorder.close())
+        for told in self._told:
+            click.echo(f"reconcile: {harmless(told)}", err=True)
+        self._told = {}
+
+
+def place(desired: Desired) -> str:
+    """The campaign's folder on record. On this machine every machine has a workspace of its own."""
+    local = isinstance(desired.cluster.transport, LocalTransport)
+    where = f"{socket.gethostname()}:{desired.site.workspace}" if local else desired.site.workspace
+    return place_of(desired.campaign, desired.spec.cluster, where)
+
+
+def applied(opened: Opened) -> Applied:
+    """What is applied, and who wrote it."""
+    commit, desired = opened.revision.commit, opened.desired
+    try:
+        wrote = commits(Git(opened.revision.root), [commit]).get(commit, Commit("", "", ""))
+    except GitFailed:
+        wrote = Commit("", "", "")
+    return Applied(
+        commit=commit,
+        dirty=desired.dirty,
+        author=wrote.author,
+        authored=wrote.authored,
+        subject=wrote.subject,
+        manifests=opened.manifests,
+        templates={name: template.text for name, template in desired.site.templates.files.items()},
+        program=_version(),
+    )
+
+
+def _version() -> str:
+    try:
+        return version("cpt-reconciler")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return ""
