@@ -96,6 +96,7 @@ def look(desired: Desired, link: Transport, also: Iterable[str] = ()) -> Look:
         workspace=desired.site.workspace,
         campaign=desired.campaign,
         lists=tuple(dict.fromkeys((*desired.asked_lists(), *also))),
+        folders=desired.asked_folders(),
         windows=WINDOWS_PER_LOG,
     )
     observed = observe(link, request)

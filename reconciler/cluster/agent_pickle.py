@@ -6,6 +6,7 @@ name, a call what was called and with what, a tensor its shape. Nothing is impor
 says, and every size is bounded.
 """
 
+import errno
 import io
 import os
 import pickletools
@@ -28,6 +29,7 @@ ENDING_BYTES_MAX = 128 * 1024
 OPCODES_MAX = 400000
 PICKLE_S_MAX = 10.0
 NAME_CHARS_MAX = 100
+NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO)
 LONG_NUMBER = re.compile(rb"[0-9_]{5000}")
 """A number in digits takes the square of its length to read; torch writes none."""
 
@@ -231,9 +233,10 @@ def unpickled(path: str) -> "Dict[str, Any]":
     except Odd as odd:
         raise Odd("{} cannot be read: {}".format(os.path.basename(path), odd)) from None
     except OSError as error:
-        raise Odd(
-            "{} cannot be read: {}".format(os.path.basename(path), disk_trouble(error).rpartition(": ")[2])
-        ) from None
+        if error.errno not in NO_SUCH_FILE:
+            raise  # what could not be read is not damaged
+        why = disk_trouble(error).rpartition(": ")[2]
+        raise Odd("{} cannot be read: {}".format(os.path.basename(path), why)) from None
     except Exception as error:  # a hostile or damaged archive or pickle can raise anything
         told = "{}: {}".format(type(error).__name__, error)[:200]
         raise Odd("{} cannot be read: it is damaged ({})".format(os.path.basename(path), told)) from None

@@ -19,7 +19,7 @@ import time
 
 MYPY = False
 if MYPY:
-    from typing import Any
+    from typing import Any, Optional
 
     from reconciler.cluster.agent import framed, part, read_request
     from reconciler.cluster.agent_disk import Disk, Refused, disk_trouble, lock_file, read_whole, write_whole
@@ -289,12 +289,16 @@ def environment_facts(setup: str, modules: "list[str]", nonce: str, timeout_s: f
     }
 
 
-def source_facts(path: str, iteration: int, universal: bool) -> "Json":
+def source_facts(path: str, iteration: "Optional[int]", universal: bool) -> "Json":
     suffix = "_universal" if universal else ""
-    folder = os.path.join(path, "global_step{}{}".format(iteration, suffix))
+    named = "global_step{}{}".format(iteration, suffix)
+    if iteration is None:
+        whose = re.compile(r"global_step[0-9]+" + suffix)
+        named = next((name for name in sorted(os.listdir(path)) if whose.fullmatch(name)), named)
+    folder = os.path.join(path, named)
     pointer = os.path.join(path, "latest" + suffix)
-    named = (read_whole(pointer, 200, follow=True) or b"") if os.path.lexists(pointer) else b""
-    return {"folder": os.path.isdir(folder) and bool(os.listdir(folder)), "pointer": short(named)}
+    pointed = (read_whole(pointer, 200, follow=True) or b"") if os.path.lexists(pointer) else b""
+    return {"folder": os.path.isdir(folder) and bool(os.listdir(folder)), "pointer": short(pointed)}
 
 
 # --- All of it --------------------------------------------------------------------------------------------------------

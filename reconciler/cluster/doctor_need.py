@@ -14,7 +14,7 @@ from reconciler.domain.catalog import Catalog
 from reconciler.domain.cost import BYTES_PER_PARAMETER, parameters
 from reconciler.model.cluster import ClusterSpec, LauncherSpec, LocalTransport, SshTransport
 from reconciler.model.fieldtypes import ListOnCluster
-from reconciler.model.strategy import ExternalSource
+from reconciler.model.strategy import AtIteration, ExternalSource
 from reconciler.planner.desired import Site
 
 FILES: Final = ("train_alcf.sh", "pretrain_gpt_alcf.py", "ALCF/helpers.sh")
@@ -52,7 +52,8 @@ class SourceNeed:
 
     path: str
     """Absolute path of the folder that holds `latest`."""
-    iteration: int
+    iteration: int | None
+    """None where it is chosen by what the checkpoints there say."""
     universal: bool
 
 
@@ -167,4 +168,8 @@ def _sources(catalog: Catalog, campaign: str, site: Site) -> Iterator[tuple[str,
         own = {f"{name}/{strategy.name}": strategy.source for strategy in stage.spec.strategies}
         for of, source in {name: stage.spec.source, **own}.items():
             if isinstance(source, ExternalSource):
-                yield of, SourceNeed(site.path(source.path), source.iteration, source.format == "universal")
+                yield of, SourceNeed(site.path(source.path), _iteration(source), source.format == "universal")
+
+
+def _iteration(source: ExternalSource) -> int | None:
+    return source.checkpoint.iteration if isinstance(source.checkpoint, AtIteration) else None

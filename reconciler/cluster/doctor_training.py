@@ -182,13 +182,15 @@ def _source(stage: str, wanted: SourceNeed, part: Fields) -> Check:
         return failed(title, f"{wanted.path}: {part.line('unread')}", fix)
     seen = part.fields("read")
     suffix = "_universal" if wanted.universal else ""
-    folder, pointer = f"global_step{wanted.iteration}{suffix}", seen.line("pointer")
+    number = "…" if wanted.iteration is None else wanted.iteration
+    folder, pointer = f"global_step{number}{suffix}", seen.line("pointer")
     if not seen.flag("folder"):
         return failed(title, f"{wanted.path} has no {folder}, or nothing is in it", fix)
     if not pointer:
         told = f"{wanted.path} has no latest{suffix}, without which the launcher starts from random weights"
         return failed(title, told, fix)
-    if wanted.universal and pointer != folder:
+    if wanted.universal and wanted.iteration is not None and pointer != folder:
         # For the other form the launcher is told the folder; for this one it goes by the pointer.
         return failed(title, f"{wanted.path}/latest{suffix} names {pointer}, the manifest iteration {folder}", fix)
-    return ok(title, f"iteration {wanted.iteration} in {wanted.path}")
+    what = "checkpoints" if wanted.iteration is None else f"iteration {wanted.iteration}"
+    return ok(title, f"{what} in {wanted.path}")

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 from reconciler.cluster import answers, frames
 from reconciler.cluster.fields import Fields, Malformed
 from reconciler.cluster.ports import ClusterError, CommandFailed, Transport
-from reconciler.model.observed import Observed, Unread
+from reconciler.model.observed import Observed, Unread, Wish
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """Which checkpoint of a folder is wanted: the agent looks into those that can be it."""
-
-    property: Literal["iteration", "tokens", "rate", "pre-cooldown", "newest", "all"]
-    """`tokens`: the first with at least `number`; `rate`: the first of the decay at most at it; `all`: every one."""
-    number: float = 0
-    universal: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FolderAsked:
-    """A folder of checkpoints that no attempt made."""
-
-    path: str
-    """Absolute path on the cluster."""
-    wishes: tuple[Wish, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +26,8 @@ class ObserveRequest:
     campaign: str
     lists: tuple[str, ...] = ()
     """Absolute paths of data lists whose text is wanted."""
-    folders: tuple[FolderAsked, ...] = ()
+    folders: Mapping[str, tuple[Wish, ...]] = field(default_factory=dict)
+    """Absolute paths of folders of checkpoints that no attempt made, and what is wanted of them."""
     inside: bool = False
     """Whether every complete checkpoint of the attempts is opened for what it says of itself."""
     windows: int = 64
@@ -90,7 +72,7 @@ def observe(link: Transport, request: ObserveRequest) -> Observed:
         "campaign": request.campaign,
         "lists": list(request.lists),
         "folders": [
-            {"path": folder.path, "wanted": [asdict(wish) for wish in folder.wishes]} for folder in request.folders
+            {"path": path, "wanted": [asdict(wish) for wish in wishes]} for path, wishes in request.folders.items()
         ],
         "inside": request.inside,
         "windows": request.windows,
@@ -125,7 +107,7 @@ def _nothing_read(link: Transport, request: ObserveRequest, why: str) -> Observe
         attempts=unread,
         receipts=unread,
         lists=dict.fromkeys(request.lists, unread),
-        folders={folder.path: unread for folder in request.folders},
+        folders=dict.fromkeys(request.folders, unread),
         applied=unread,
     )
 
@@ -141,7 +123,7 @@ def _observed(seen: Fields, request: ObserveRequest) -> Observed:
         applied=_part(seen, "applied", answers.applied),
         lock=answers.lock(seen),
         lists={path: answers.data_list(lists.get(path)) for path in request.lists},
-        folders={asked.path: answers.folder(folders.get(asked.path)) for asked in request.folders},
+        folders={path: answers.folder(folders.get(path)) for path in request.folders},
     )
 
 

@@ -78,7 +78,7 @@ def _nothing_to_continue(
         if group.inherited:
             number = 0
             if isinstance(source, StageSource):
-                if source.checkpoint == "final":
+                if source.checkpoint == "final" or not isinstance(source.checkpoint, str):
                     continue
                 why = f"its source is a {source.checkpoint} checkpoint, which is in no decay"
                 fix = "Write checkpoint: final in its source, whose last leg has a decay that goes on `over` more."
@@ -183,6 +183,8 @@ def source_rate(catalog: Catalog, manifest: StageManifest, strategy: Strategy, k
     peak = Fraction(campaign.learning_rate.max) if source.checkpoint == "pre-cooldown" else None
     if source.stage not in catalog.stage_names(name) or strategy.batch is not None:
         return peak
+    if not isinstance(source.checkpoint, str):
+        return None
     made_by, key = catalog.stage(name, source.stage), (source.stage, source.checkpoint)
     if catalog.doubts(made_by, "spec", "strategies") or catalog.doubts(made_by, "spec", "source"):
         return peak

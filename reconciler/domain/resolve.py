@@ -12,6 +12,7 @@ from typing import Any, Final
 from reconciler.domain import batch, budget, buffer, checkpoint
 from reconciler.domain.catalog import Catalog
 from reconciler.domain.mixture import expand
+from reconciler.domain.outside import Outside, declared
 from reconciler.domain.schedule import NamedRates, rate_at, same_rate
 from reconciler.domain.stretches import DoesNotFit, Steps, Stretch, Strip
 from reconciler.model.manifests import BUFFER, CampaignSpec, ModelSpec, StageManifest
@@ -28,6 +29,8 @@ class StageOutcome:
 
     stage: str
     recipe: Recipe
+    saved: Mapping[int, tuple[int, ...]] | None = None
+    """Iterations of its complete checkpoints, by leg; None while they are still to come."""
 
     def mixture(self) -> dict[str, Fraction]:
         """Source → share of the stage's tokens, over all legs: the mixture it really used."""
@@ -44,6 +47,8 @@ class Unresolved:
     """Why a stage has no recipe; a person must change a manifest."""
 
     message: str
+    unread: bool = False
+    """It is only that something could not be read: the next look may tell."""
 
 
 def data_parallel_size(
@@ -70,11 +75,14 @@ def resolve(
     before: Sequence[StageOutcome],
     lists: Mapping[str, str],
     parts: Mapping[str, int] = NO_PARTS,
+    outside: Outside | None = None,
+    kept: SourceRecipe | None = None,
 ) -> Recipe | Unresolved:
     """The recipe of one rung.
 
     `before` holds the outcomes of all earlier stages in order; `lists` maps sources to content digests; `parts` maps
-    the buffer's selections to the tokens they hold, as far as the cluster has told.
+    the buffer's selections to the tokens they hold, as far as the cluster has told. `outside` is a source made
+    elsewhere as it was found there; `kept` one that an attempt of the stage was begun with.
     """
     spec, model = catalog.campaign(campaign).spec, catalog.model_of(campaign).spec
     own = batch.of(model, strategy)
@@ -83,7 +91,7 @@ def resolve(
     size = data_parallel_size(model, stage.spec.resources.nodes, catalog.cluster_of(campaign).spec.node.ranks, own)
     if isinstance(size, Unresolved):
         return size
-    begin = _begin(spec, model, stage, strategy, before, own)
+    begin = _begin(spec, model, stage, strategy, before, own, outside, kept)
     if isinstance(begin, Unresolved):
         return begin
     steps = Steps(own * model.sequence_length, budget.save_interval(model.checkpoint_every, model.batch.global_, own))
@@ -135,26 +143,31 @@ def _begin(
     strategy: Strategy,
     before: Sequence[StageOutcome],
     own: int,
+    outside: Outside | None,
+    kept: SourceRecipe | None,
 ) -> _Begin | Unresolved:
     wanted = stage.spec.source_of(strategy)
     if isinstance(wanted, StageSource):
-        made_by = next(outcome.recipe for outcome in before if outcome.stage == wanted.stage)
-        found = checkpoint.chosen(made_by, wanted, float(spec.learning_rate.max))
+        outcome = next(outcome for outcome in before if outcome.stage == wanted.stage)
+        made_by = outcome.recipe
+        if kept is not None and (kept.leg >= len(made_by.legs) or kept.attempt != made_by.maker(kept.leg)):
+            kept = None
+        every = budget.save_interval(model.checkpoint_every, model.batch.global_, made_by.global_batch)
+        saved = checkpoint.foreseen(made_by, wanted, every) if outcome.saved is None else outcome.saved
+        rates = NamedRates(max=spec.learning_rate.max, final=spec.learning_rate.final)
+        found = kept or checkpoint.chosen(made_by, wanted, rates, saved)
         if isinstance(found, str):
             return Unresolved(found)
         begin = _Begin(found, made_by, made_by.global_batch)
     elif isinstance(wanted, ExternalSource):
-        outside = SourceRecipe(
-            external=wanted.path,
-            iteration=wanted.iteration,
-            position=wanted.iteration,
-            data_parallel=0 if wanted.format == "universal" else wanted.data_parallel or 0,
-            universal=wanted.format == "universal",
-            rate=None if wanted.rate is None else float(wanted.rate),
-        )
-        begin = _Begin(outside, None, model.batch.global_)
+        made = outside or (Outside(kept, model.batch.global_) if kept is not None else declared(wanted, model))
+        if isinstance(made, str):
+            return Unresolved(made)
+        begin = _Begin(made.source, None, made.batch)
     else:
         return _Begin(SourceRecipe())
+    if kept is not None:
+        return begin  # it was placed when it was chosen
     placed = batch.placed(begin.source, begin.batch or own, own, strategy)
     return Unresolved(placed) if isinstance(placed, str) else replace(begin, source=placed)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +263,16 @@ class AttemptSeen:
     """Keys of the jobs that left a log, of whatever kind: they were started."""
     unread: str = ""
     """Why this attempt's folder could not be read whole; nothing may be concluded from it then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which checkpoint of a folder is wanted: the agent looks into those that can be it."""
+
+    property: Literal["iteration", "tokens", "rate", "pre-cooldown", "newest", "all"]
+    """`tokens`: the first with at least `number`; `rate`: the first of the decay at most at it; `all`: every one."""
+    number: float = 0
+    universal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,8 @@ class SourceRecipe:
     """Of an outside folder: it is universal, and has its own pointer."""
     rate: float | None = None
     """Learning rate at which it stands; None for random weights, and where an outside one does not say."""
+    wish: str = ""
+    """How the manifest chose it: by this, what was chosen stays chosen when more is saved, or less is kept."""
     remainder: int = 0
     """Samples counted beyond `position`, after a source of another batch; above 0 only where the rate is constant."""
 
@@ -126,13 +128,13 @@ class Recipe:
         """Canonical JSON of what affects training: sorted keys, no spaces, ASCII.
 
         Names of campaign, stage and strategy, the mixture's terms and whether it is a pilot are labels: what they stand
-        for is in it. So are the source's stage, form, rate and remainder, which follow from what it is, and the scale
-        of the rates, which the curves have; and who trained the first legs, which come to the same whoever does.
+        for is in it. So are the source's stage, form, rate, wish and remainder, which follow from what it is, and the
+        scale of the rates, which the curves have; and who trained the first legs, which come to the same whoever does.
         """
         body = asdict(self)
         for label in ("campaign", "stage", "strategy", "pilot", "rate_scale", "taken"):
             del body[label]
-        for label in ("stage", "universal", "rate", "remainder"):
+        for label in ("stage", "universal", "rate", "remainder", "wish"):
             del body["source"][label]
         for leg in body["legs"]:
             del leg["terms"]

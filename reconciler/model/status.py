@@ -44,6 +44,7 @@ class Reason(StrEnum):
     JOB_TABLE_UNREAD = "JobTableUnread"
     WORKSPACE_UNREAD = "WorkspaceUnread"
     LIST_UNREAD = "ListUnread"
+    SOURCE_UNREAD = "SourceUnread"
     STOPPING = "Stopping"
     SUBMIT_WINDOW_CLOSED = "SubmitWindowClosed"
     EXTERNAL_AWAITED = "ExternalAwaited"
@@ -81,6 +82,7 @@ PASSING: Final = frozenset(
         Reason.JOB_TABLE_UNREAD,
         Reason.WORKSPACE_UNREAD,
         Reason.LIST_UNREAD,
+        Reason.SOURCE_UNREAD,
         Reason.STOPPING,
         Reason.SUBMIT_WINDOW_CLOSED,
         Reason.EXTERNAL_AWAITED,

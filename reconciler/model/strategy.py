@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reconciler.model.fieldtypes import (
     AboveZero,
@@ -35,13 +35,51 @@ class Waiver(Frozen):
     """Why it is right to break it here."""
 
 
+class AtIteration(Frozen):
+    """The checkpoint that was saved at one iteration."""
+
+    iteration: Count
+    """As the folder's name has it: `global_step92859`."""
+
+
+class AtLegIteration(AtIteration):
+    """The checkpoint of a stage that was saved at one iteration."""
+
+    leg: Annotated[int, Field(ge=0, le=99)] | None = None
+    """Leg of the stage, from 0: each counts its own iterations. The last one if it is left out."""
+
+
+class AtTokens(Frozen):
+    """The first checkpoint after so many tokens."""
+
+    tokens_at_least: Tokens
+    """Tokens that the stage, or the run elsewhere, had been trained on."""
+
+
+class AtRate(Frozen):
+    """The first checkpoint of a decay at a rate or below it (cookbook, Strategy 4: new data at `LR_max / 5`)."""
+
+    rate_at_most: RateField
+    """`lrMax/5`, or a number."""
+
+    @model_validator(mode="after")
+    def _is_a_rate_of_the_campaign(self) -> AtRate:
+        if self.rate_at_most.of == "lrSource":
+            raise ValueError("lrSource is the rate of the checkpoint that is sought here; write a part of lrMax")
+        return self
+
+
+Property = Literal["pre-cooldown", "converged", "final"]
+
+
 class StageSource(Frozen):
     """A checkpoint of an earlier stage, by its property."""
 
     stage: Name
     """Name of an earlier stage of the campaign."""
-    checkpoint: Literal["pre-cooldown", "converged", "final"] = "pre-cooldown"
-    """Before its cooldown (at LR max), after it, or where the stage ended whatever its rate is there."""
+    checkpoint: Property | AtLegIteration | AtTokens | AtRate = "pre-cooldown"
+    """Where a leg ends before its cooldown (at LR max), after it, or where the stage ended whatever its rate is there;
+    or one that was saved on the way: `{iteration: 1200}`, `{tokensAtLeast: 50B}`, `{rateAtMost: lrMax/5}`."""
 
 
 class ExternalSource(Frozen):
@@ -49,14 +87,15 @@ class ExternalSource(Frozen):
 
     path: Path
     """Folder that holds `latest` or `latest_universal`."""
-    iteration: Count
-    """Which iteration of it."""
+    checkpoint: Property | AtIteration | AtTokens | AtRate
+    """Which complete one of it: the last at LR max, the last after its decay, the newest; or `{iteration: 92859}`,
+    `{tokensAtLeast: 2T}`, `{rateAtMost: lrMax/5}`."""
     format: Literal["zero", "universal"]
     """`zero`: as training saves it, for one data-parallel size; `universal`: for any."""
     data_parallel: Count | None = None
-    """Data-parallel size that a `zero` checkpoint was saved by."""
+    """Data-parallel size that a `zero` checkpoint was saved by; checked against its shards."""
     rate: Positive | None = None
-    """Learning rate at which it was saved, for `lrSource`."""
+    """Learning rate at which it was saved, for `lrSource`; checked against what the checkpoint says."""
     trained_on: tuple[Name, ...] = ()
     """Names of datasets it has been trained on, so that mixtures may replay them."""
 

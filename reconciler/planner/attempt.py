@@ -72,7 +72,9 @@ class Attempt:
     parent: Parent | None
     """Where the source checkpoint comes from; None for one made elsewhere or from the seed."""
     source_gone: str
-    """Why the source checkpoint that a stage made cannot be loaded any more; empty if it is there."""
+    """Why the source checkpoint cannot be loaded any more; empty if it is there."""
+    source_unread: str
+    """Why that could not be looked up, for one made elsewhere."""
     now_s: float
     """By the cluster's clock, when it was looked at."""
     retry: bool

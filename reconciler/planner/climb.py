@@ -59,7 +59,9 @@ def climb_down(
             continue
         if isinstance(rung.attempt, Unresolved):
             told.append(RungStatus(rung.strategy.name, "", "untried"))
-            return Walked(bare_status(stage, Phase.HELD, Reason.SOURCE_UNUSABLE, rung.attempt.message, rungs=told))
+            unread = rung.attempt.unread
+            phase, reason = (Phase.WAITING, Reason.SOURCE_UNREAD) if unread else (Phase.HELD, Reason.SOURCE_UNUSABLE)
+            return Walked(bare_status(stage, phase, reason, rung.attempt.message, rungs=told))
         step = next_step(rung.attempt) if rung.attempt is not None else None
         if (step is None and rung.failed) or (isinstance(step, Judged) and not step.verdict.passed):
             failed.append(rung)
@@ -192,7 +194,8 @@ def _stepped(
     if isinstance(step, Wait) and step.job:
         status = replace(status, job=step.job)
     actions = (action,) if action is not None and held is None else ()
-    return Walked(status, actions, outcome_of(attempt.workshop.recipe))
+    saved = attempt.evidence.saved() if isinstance(step, Judged) else None
+    return Walked(status, actions, outcome_of(attempt.workshop.recipe, saved))
 
 
 def _answer(attempt: Attempt, step: Act | Wait | Hold | Judged, strategy: str) -> tuple[Phase, Reason, str]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from reconciler.domain import outside
 from reconciler.domain.catalog import Catalog
+from reconciler.domain.schedule import NamedRates
 from reconciler.model.cluster import ClusterSpec
 from reconciler.model.manifests import CampaignSpec, ModelSpec, StageManifest
+from reconciler.model.observed import Wish
 from reconciler.model.problems import Problem
+from reconciler.model.strategy import ExternalSource
 from reconciler.model.templates import Templates
 
 
@@ -86,6 +90,19 @@ class Desired:
         """Absolute paths of all that is read whole in one look: data lists and score files."""
         paths = (self.list_paths(), self.validation_paths(), self.score_paths())
         return tuple(sorted({path for some in paths for path in some.values()}))
+
+    def rates(self) -> NamedRates:
+        """What `lrMax` and `lrFinal` stand for."""
+        return NamedRates(max=self.spec.learning_rate.max, final=self.spec.learning_rate.final)
+
+    def asked_folders(self) -> dict[str, tuple[Wish, ...]]:
+        """Absolute path of every folder of checkpoints that a source names → what is wanted of it."""
+        wishes: dict[str, dict[Wish, None]] = {}
+        for stage in self.stages:
+            for source in (stage.spec.source, *(strategy.source for strategy in stage.spec.strategies)):
+                if isinstance(source, ExternalSource):
+                    wishes.setdefault(self.site.path(source.path), {})[outside.wish(source, self.rates())] = None
+        return {path: tuple(wanted) for path, wanted in wishes.items()}
 
     def validation_paths(self) -> dict[str, str]:
         """Validation set → absolute path of its list on this cluster."""

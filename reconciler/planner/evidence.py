@@ -117,6 +117,11 @@ class Evidence:
             return False
         return any(not checkpoint.complete for leg in seen.legs for checkpoint in leg.checkpoints)
 
+    def saved(self) -> dict[int, tuple[int, ...]]:
+        """Iterations of the complete checkpoints, by leg."""
+        legs = self.seen.legs if self.seen else ()
+        return {leg.index: tuple(c.iteration for c in leg.checkpoints if c.complete) for leg in legs}
+
     def trained_iterations(self) -> int:
         """Iterations that complete checkpoints hold, over all legs: what a discard would cost."""
         newest = [leg.newest_complete() for leg in (self.seen.legs if self.seen else ())]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.model.observed import AttemptSeen, Job, Observed, Receipt, Unread
+from reconciler.model.observed import AttemptSeen, FolderAbsent, FolderSeen, Job, Observed, Receipt, Unread
 from reconciler.model.status import Reason
 from reconciler.planner.desired import Desired
 from reconciler.planner.lists import Lists, Trouble, read_lists
@@ -18,6 +19,8 @@ class Look:
     attempts: tuple[AttemptSeen, ...]
     receipts: tuple[Receipt, ...]
     lists: Lists
+    folders: Mapping[str, FolderSeen | FolderAbsent | Unread]
+    """By absolute path: folders of checkpoints that no attempt made."""
     now_s: float
 
 
@@ -30,4 +33,4 @@ def whole(desired: Desired, observed: Observed) -> Look | Trouble:
         return Trouble(Reason.WORKSPACE_UNREAD, f"the workspace could not be read: {attempts.why}")
     if isinstance(receipts, Unread):
         return Trouble(Reason.WORKSPACE_UNREAD, f"the journal could not be read: {receipts.why}")
-    return Look(jobs, attempts, receipts, read_lists(desired, observed), observed.now_s)
+    return Look(jobs, attempts, receipts, read_lists(desired, observed), observed.folders, observed.now_s)

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from reconciler.domain import trial as trials
 from reconciler.domain.resolve import StageOutcome, Unresolved, resolve
 from reconciler.model.manifests import StageManifest
+from reconciler.model.observed import Unread
 from reconciler.model.recipe import Recipe
 from reconciler.model.strategy import Strategy, Trial
+from reconciler.planner import sources
 from reconciler.planner.amended import amended, base_gone, with_taken
 from reconciler.planner.attempt import Attempt, Parent
 from reconciler.planner.desired import Desired
@@ -99,8 +101,11 @@ def recipe_for(
     desired: Desired, look: Look, stage: StageManifest, strategy: Strategy, previous: Sequence[StageOutcome]
 ) -> Recipe | Unresolved:
     """What a strategy comes to with the data lists as they are on the cluster."""
-    lists = look.lists
-    return resolve(desired.catalog, desired.campaign, stage, strategy, previous, lists.digests, lists.parts)
+    lists, source = look.lists, sources.found(desired, look, stage, strategy)
+    if isinstance(source, Unresolved):
+        return source
+    tables = previous, lists.digests, lists.parts
+    return resolve(desired.catalog, desired.campaign, stage, strategy, *tables, source.outside, source.kept)
 
 
 def pilot_recipes(
@@ -182,9 +187,9 @@ def _attempt(
         return gathered(desired, look, name, attempt)
 
     evidence = with_taken(evidence_of(recipe.attempt), recipe, evidence_of)
-    gone = base_gone(evidence, recipe, evidence_of)
-    if gone is not None:
-        return gone
+    base = base_gone(evidence, recipe, evidence_of)
+    if base is not None:
+        return base
     introduced = desired.catalog.introduced(desired.campaign, name)
     own = desired.catalog.dataset_of(stage).spec.symbol
     sets = desired.model.validation.sets
@@ -193,6 +198,8 @@ def _attempt(
         # What the end of the stage must reach is not asked of a pilot, which ends long before.
         gates = gates.model_copy(update={"target": {}, "external": ()})
     source = gathered(desired, look, recipe.source.stage, recipe.source.attempt) if recipe.source.stage else None
+    outside = recipe.source.external
+    gone = sources.external_gone(desired, look, recipe) if outside else _source_gone(desired, source, recipe)
     return Attempt(
         workshop=Workshop(desired, stage, recipe, look.lists),
         evidence=evidence,
@@ -200,7 +207,8 @@ def _attempt(
         old_sets=tuple(chosen.name for chosen in sets if chosen.of in introduced and chosen.of != own),
         baseline=_baseline(desired, source, recipe),
         parent=_parent(source, recipe, previous),
-        source_gone=_source_gone(desired, source, recipe),
+        source_gone=gone if isinstance(gone, str) else "",
+        source_unread=gone.why if isinstance(gone, Unread) else "",
         now_s=look.now_s,
         retry=name in desired.retry,
     )

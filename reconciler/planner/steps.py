@@ -147,6 +147,8 @@ def _source_step(attempt: Attempt) -> Step | None:
     workshop, evidence = attempt.workshop, attempt.evidence
     if evidence.trained_iterations():
         return None
+    if attempt.source_unread and evidence.leg(0).converted is None:
+        return Wait(Reason.SOURCE_UNREAD, f"its source {attempt.source_unread}")
     if attempt.source_gone and evidence.leg(0).converted is None:
         return Hold(Reason.SOURCE_UNUSABLE, attempt.source_gone)
     if needs_conversion(workshop.recipe) and evidence.leg(0).converted is None:
@@ -277,6 +279,8 @@ def _baseline_step(attempt: Attempt) -> Step | None:
     judged = attempt.gates.forgetting is not None and attempt.old_sets
     if not judged or attempt.workshop.recipe.legs[0].load is Load.RANDOM or baseline_of(attempt) is not None:
         return None
+    if attempt.source_unread:
+        return Wait(Reason.SOURCE_UNREAD, f"its source {attempt.source_unread}")
     if attempt.source_gone:
         message = f"{attempt.source_gone}, and its losses, by which forgetting is judged, are not there either"
         return Hold(Reason.SOURCE_UNUSABLE, message)

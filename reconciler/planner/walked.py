@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.domain.resolve import StageOutcome
@@ -25,9 +25,9 @@ class Walked:
     refusal: str = ""
 
 
-def outcome_of(recipe: Recipe) -> StageOutcome:
-    """The stage as this recipe trains it."""
-    return StageOutcome(recipe.stage, recipe)
+def outcome_of(recipe: Recipe, saved: Mapping[int, tuple[int, ...]] | None = None) -> StageOutcome:
+    """The stage as this recipe trains it, or has trained it with these checkpoints."""
+    return StageOutcome(recipe.stage, recipe, saved)
 
 
 def bare_status(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from reconciler.domain.checkpoint import named
 from reconciler.domain.schedule import describe
 from reconciler.model.manifests import StageManifest
 from reconciler.model.observed import AttemptSeen, JobState, Observed, Receipt, TrainLog
@@ -18,7 +19,7 @@ from reconciler.model.quantities import approximate_tokens, format_tokens
 from reconciler.model.reasons import MEANINGS, WAYS_ON
 from reconciler.model.recipe import Recipe
 from reconciler.model.status import Phase, Reason, RungStatus, StageStatus, TrialStatus
-from reconciler.model.strategy import StageSource
+from reconciler.model.strategy import ExternalSource, StageSource
 from reconciler.model.verdict import GateResult
 from reconciler.planner.desired import Desired
 from reconciler.planner.evidence import Evidence, gather
@@ -127,9 +128,11 @@ def _manifest(desired: Desired, stage: StageManifest) -> Iterator[str]:
     yield f"{format_tokens(spec.tokens)} tokens on {spec.dataset} ({symbol}), a {spec.shift} shift"
     source = spec.source
     if isinstance(source, StageSource):
-        yield f"from the {source.checkpoint} checkpoint of {source.stage}"
+        yield f"from {named(source.checkpoint)} of {source.stage}"
+    elif isinstance(source, ExternalSource):
+        yield f"from {named(source.checkpoint)} of {source.path}"
     else:
-        yield "from random weights" if source == "random" else f"from {source.path} at iteration {source.iteration}"
+        yield "from random weights"
     yield f"after a failed gate: {desired.spec.on_failed_gate}"
 
 

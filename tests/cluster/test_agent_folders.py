@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from reconciler.cluster import agent_folders, answers
-from reconciler.cluster.observe import FolderAsked, Wish
-from reconciler.model.observed import CheckpointSeen, FolderAbsent, FolderSeen, Unread
+from reconciler.model.observed import CheckpointSeen, FolderAbsent, FolderSeen, Unread, Wish
 from tests.cluster.world import World
 
 BATCH, SEQUENCE, PEAK = 4, 16, 1e-3
@@ -93,7 +92,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_whole_checkpoint_and_what_it_says(world: World, folder: Path) -> None:
     save(folder, 120)
-    found = world.observe(folders=(FolderAsked(str(folder), (ANY,)),)).folders[str(folder)]
+    found = world.observe(folders={str(folder): (ANY,)}).folders[str(folder)]
     assert isinstance(found, FolderSeen)
     (checkpoint,) = found.checkpoints
     assert (found.latest, found.tracker, found.latest_universal) == (120, 120, None)

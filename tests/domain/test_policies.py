@@ -259,14 +259,14 @@ def test_a_strategy_takes_its_own_source() -> None:
 
 
 def test_an_external_source_says_the_rate_that_its_policy_is_a_part_of() -> None:
-    outside = "{path: /flare/base, iteration: 500, format: universal, rate: 1e-3}"
+    outside = "{path: /flare/base, checkpoint: {iteration: 500}, format: universal, rate: 1e-3}"
     ladder = rung((OLD, "shape: cooldown, at: lrSource, to: lrSource/100"), source=outside)
     (leg,) = resolved("stage-3", 0, with_stages(stage_3=(ladder,))).legs
     assert (leg.curve.high, leg.curve.low, leg.position) == (1e-3, 1e-5, 500)
 
 
 def test_jobs_load_from_the_strategy_s_own_source() -> None:
-    outside = "{path: old/run, iteration: 500, format: zero, dataParallel: 1}"
+    outside = "{path: old/run, checkpoint: {iteration: 500}, format: zero, dataParallel: 1}"
     ladder = rung(("D0: 1", "shape: constant, rewarm: true"), source=outside)
     desired = with_stages(stage_1=(ladder,))
     action = World(desired).the_action()

@@ -151,13 +151,20 @@ def test_a_later_leg_may_rewarm_too() -> None:
     ("text", "source"),
     [
         pytest.param(
-            "{path: old/run, iteration: 500, format: zero, dataParallel: 768}",
-            SourceRecipe(external="old/run", iteration=500, position=500, data_parallel=768),
+            "{path: old/run, checkpoint: {iteration: 500}, format: zero, dataParallel: 768}",
+            SourceRecipe(external="old/run", iteration=500, position=500, data_parallel=768, wish="at iteration 500"),
             id="as training saved it",
         ),
         pytest.param(
-            "{path: /old/run, iteration: 500, format: universal, dataParallel: 768}",
-            SourceRecipe(external="/old/run", iteration=500, position=500, data_parallel=0, universal=True),
+            "{path: /old/run, checkpoint: {iteration: 500}, format: universal, dataParallel: 768}",
+            SourceRecipe(
+                external="/old/run",
+                iteration=500,
+                position=500,
+                data_parallel=0,
+                universal=True,
+                wish="at iteration 500",
+            ),
             id="universal, for any size",
         ),
     ],

@@ -338,8 +338,8 @@ def test_a_folders_name_says_how_a_checkpoint_was_made(path: str, data_parallel:
         kind: Stage
         metadata: {{name: stage-1}}
         spec:
-          source: {{path: /old/{path}, iteration: 4000, format: zero, dataParallel: {data_parallel}, rate: 2e-4,
-                   trainedOn: [d0]}}
+          source: {{path: /old/{path}, checkpoint: {{iteration: 4000}}, format: zero,
+                   dataParallel: {data_parallel}, rate: 2e-4, trainedOn: [d0]}}
           strategies: [{{name: more, legs: [{{mixture: {{D0: 1}}, lr: {{shape: constant}}}}]}}]
         """)
     assert [(problem.code, problem.found) for problem in examined(text)] == ([("CPT006", found)] if found else [])

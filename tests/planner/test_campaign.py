@@ -341,7 +341,7 @@ def external(text: str) -> World:
 
 
 def test_an_outside_source_of_the_same_size_is_evaluated_and_continued() -> None:
-    world = external("{path: old/run, iteration: 500, format: zero, dataParallel: 1}")
+    world = external("{path: old/run, checkpoint: {iteration: 500}, format: zero, dataParallel: 1}")
     baseline = world.the_action()
     assert (baseline.key.kind, baseline.key.detail) == (EVALUATE, "leg-0-0")
     world.carry_out(SAME)
@@ -355,7 +355,7 @@ def test_an_outside_source_of_the_same_size_is_evaluated_and_continued() -> None
 
 
 def test_an_outside_source_of_another_size_is_converted_first() -> None:
-    world = external("{path: /old/run, iteration: 500, format: zero, dataParallel: 8}")
+    world = external("{path: /old/run, checkpoint: {iteration: 500}, format: zero, dataParallel: 8}")
     action = world.the_action()
     assert action.key.kind is CONVERT
     assert action.job is not None
@@ -363,7 +363,7 @@ def test_an_outside_source_of_another_size_is_converted_first() -> None:
 
 
 def test_an_outside_universal_source_is_loaded_as_it_is() -> None:
-    world = external("{path: /old/run, iteration: 500, format: universal}")
+    world = external("{path: /old/run, checkpoint: {iteration: 500}, format: universal}")
     environment, arguments = launch_of(world.until(TRAIN))
     assert environment["LOAD"] == "/old/run"
     assert "--universal-checkpoint" in arguments

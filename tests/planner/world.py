@@ -12,6 +12,9 @@ from reconciler.model.observed import (
     AttemptSeen,
     CheckpointSeen,
     EvaluationSeen,
+    FolderAbsent,
+    FolderSeen,
+    Inside,
     Job,
     JobState,
     LegSeen,
@@ -26,6 +29,7 @@ from reconciler.model.observed import (
 )
 from reconciler.model.plan import Action, ActionKind, Plan
 from reconciler.model.status import StageStatus
+from reconciler.model.strategy import ExternalSource
 from reconciler.planner.desired import Desired, Site
 from reconciler.planner.ended import FLUSH_GRACE_S
 from reconciler.planner.lists import read_lists
@@ -72,6 +76,26 @@ def lists_of(desired: Desired) -> dict[str, ListSeen | ListAbsent | Unread]:
     }
 
 
+def folders_of(desired: Desired) -> dict[str, FolderSeen | FolderAbsent | Unread]:
+    """Every folder that a source names, with the checkpoints that are asked for by their iteration."""
+    ranks = {
+        desired.site.path(source.path): source.data_parallel or 0
+        for stage in desired.stages
+        for source in (stage.spec.source, *(strategy.source for strategy in stage.spec.strategies))
+        if isinstance(source, ExternalSource)
+    }
+    return {
+        path: FolderSeen(
+            tuple(
+                CheckpointSeen(int(wish.number), True, "", ranks[path], universal=wish.universal, inside=Inside())
+                for wish in wishes
+            ),
+            latest_universal=next((int(wish.number) for wish in wishes if wish.universal), None),
+        )
+        for path, wishes in desired.asked_folders().items()
+    }
+
+
 @dataclass
 class World:
     """Evidence that grows as actions are carried out by hand."""
@@ -83,6 +107,8 @@ class World:
     applied: str | None = None
     lists: dict[str, ListSeen | ListAbsent | Unread] = field(default_factory=dict)
     """Answers for paths of data lists other than a good list."""
+    folders: dict[str, FolderSeen | FolderAbsent | Unread] = field(default_factory=dict)
+    """Answers for folders of checkpoints other than one with what is wanted of it."""
 
     def look(self) -> Observed:
         """What one look finds now."""
@@ -94,6 +120,7 @@ class World:
             tuple(self.receipts),
             lists_of(self.desired) | self.lists,
             self.applied,
+            folders=folders_of(self.desired) | self.folders,
         )
 
     def plan(self) -> Plan:

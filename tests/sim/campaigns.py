@@ -115,7 +115,7 @@ ON_THE_WAY = (
 def external(form: str) -> Edits:
     """The first stage goes on from a checkpoint that was made elsewhere."""
     ranks = ", dataParallel: 4" if form == "zero" else ""
-    source = f"source: {{path: {EXTERNAL}, iteration: {EXTERNAL_ITERATION}, format: {form}{ranks}}}"
+    source = f"source: {{path: {EXTERNAL}, checkpoint: {{iteration: {EXTERNAL_ITERATION}}}, format: {form}{ranks}}}"
     return (("source: random", source), ("lr: {shape: constant, warmup: 10%}", "lr: {shape: constant}"))
 
 

@@ -7,7 +7,11 @@ its own and before the others have, the tracker last, cut to nothing and written
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import pickle
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -67,8 +71,20 @@ def file_bytes(number: int, name: str) -> bytes:
     return b"PK\x03\x04" + f"{number} {name}".encode().ljust(64) + b"PK\x05\x06" + b"\0" * 18
 
 
+def torch_bytes(number: int, name: str, held: dict[str, object]) -> bytes:
+    """The same with a pickle in it, for what the agent opens."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), pickle.dumps(held, 2))
+        archive.writestr(zipfile.ZipInfo("archive/made"), f"{number} {name}")
+    return buffer.getvalue()
+
+
 def number_in(data: bytes | None) -> int | None:
     """Whose file this is; None if it is not whole."""
+    if data is not None and b"archive/made" in data:
+        with contextlib.suppress(zipfile.BadZipFile, KeyError), zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return int(archive.read("archive/made").split(b" ", 1)[0])
     if data is None or len(data) != 90 or not data.startswith(b"PK\x03\x04") or data[68:72] != b"PK\x05\x06":
         return None
     return int(data[4:].split(b" ", 1)[0])

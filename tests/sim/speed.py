@@ -38,11 +38,20 @@ def once(function: Callable[..., Any], key: Callable[..., Any], keeps: Callable[
 
 
 def of_resolve(
-    catalog: Any, campaign: str, stage: Any, strategy: Any, before: Any, lists: Any, parts: Any = None
+    catalog: Any,
+    campaign: str,
+    stage: Any,
+    strategy: Any,
+    before: Any,
+    lists: Any,
+    parts: Any = None,
+    outside: Any = None,
+    kept: Any = None,
 ) -> Any:
     outcomes = tuple((outcome.stage, outcome.recipe.attempt) for outcome in before)
+    # No campaign here takes a stage's source from a save on the way, so which there are does not matter.
     known = tuple(sorted(lists.items())), tuple(sorted((parts or {}).items()))
-    return id(catalog), campaign, stage.metadata.name, stage.spec.tokens, strategy.name, outcomes, known
+    return id(catalog), campaign, stage.metadata.name, stage.spec.tokens, strategy.name, outcomes, known, outside, kept
 
 
 def of_agrees(declared: Any, text: str) -> Any:

@@ -170,6 +170,7 @@ class Path:
     """`os.path`; there are no symbolic links."""
 
     join, dirname, split = staticmethod(posixpath.join), staticmethod(posixpath.dirname), staticmethod(posixpath.split)
+    basename = staticmethod(posixpath.basename)
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -227,8 +228,16 @@ class File:
         opened.at += len(data)
         return data
 
-    def seek(self, offset: int) -> None:
-        self.system.process.files[self.fd].at = offset
+    def seek(self, offset: int, whence: int = 0) -> int:
+        opened = self.system.process.files[self.fd]
+        opened.at = offset + (0, opened.at, len(opened.inode.data))[whence]
+        return opened.at
+
+    def tell(self) -> int:
+        return self.system.process.files[self.fd].at
+
+    def close(self) -> None:
+        self.system.close(self.fd)
 
     def write(self, data: bytes) -> None:
         self.buffer += data

@@ -13,7 +13,7 @@ from tests.sim.chance import Chance
 from tests.sim.checkers import Checkers
 from tests.sim.declared import Declared
 from tests.sim.disk import Disk, Inode
-from tests.sim.jobs import Made, file_bytes, names_of
+from tests.sim.jobs import Made, names_of
 from tests.sim.machine import Node, OpenFile, Process
 from tests.sim.pbs import Command, Server
 from tests.sim.qstat import Job, Steps
@@ -67,14 +67,16 @@ class World:
             made = jobs.made_elsewhere(self.next_made(), folder, at)
             self.made[made.number] = made
             inside = f"{folder}/global_step{at}"
-            names = names_of(made.ranks)
+            names, model = names_of(made.ranks), {"iteration": at, "dp_world_size": made.ranks}
             if self.campaign == "external universal":
-                inside, names = f"{inside}_universal", ["weights.pt"]
-                self.disk.makedirs(inside)
+                inside = f"{inside}_universal"
+                states = [f"zero/w/{state}.pt" for state in ("fp32", "exp_avg", "exp_avg_sq")]
+                names = [*names_of(0), "zero/optimizer_state.pt", *states]
+                self.disk.makedirs(f"{inside}/zero/w")
                 self.disk.place(f"{folder}/latest_universal", f"global_step{at}_universal".encode())
             self.disk.makedirs(inside)
             for name in names:
-                self.disk.place(f"{inside}/{name}", file_bytes(made.number, name))
+                self.disk.place(f"{inside}/{name}", jobs.torch_bytes(made.number, name, dict(model)))
         for inode in self.disk.every():
             inode.sync()
 

@@ -61,7 +61,7 @@ _FOLDER_SOURCES: Final = (
         spec:
           source:
             path: /old/ws768_ds_stage1_nl12_hs2048_mb1_seq2048_gb1024_sp1_pp1_tp1_bf16_optadamw_lr_lwf_flash
-            iteration: 4000
+            checkpoint: {iteration: 4000}
             format: universal
             rate: 2e-4
             trainedOn: [d0]
@@ -73,7 +73,7 @@ _FOLDER_SOURCES: Final = (
         spec:
           source:
             path: /old/ws768_ds_stage1_nl32_hs4096_mb1_seq2048_gb1024_sp1_pp1_tp1_bf16_optadamw_lr_lwf_flash  # <-
-            iteration: 4000
+            checkpoint: {iteration: 4000}
             format: universal
             rate: 2e-4
             trainedOn: [d0]
@@ -120,7 +120,7 @@ def _cpt006(view: CampaignView) -> Iterator[Finding]:
         spec:
           source:
             path: /old/ws768_ds_stage1_nl12_hs2048_mb1_seq2048_gb1024_sp1_pp1_tp1_bf16_optadamw_lr_lwf_flash
-            iteration: 4000
+            checkpoint: {iteration: 4000}
             format: universal
             rate: 2e-4
             trainedOn: [d0]
@@ -132,7 +132,7 @@ def _cpt006(view: CampaignView) -> Iterator[Finding]:
         spec:
           source:
             path: /old/ws768_ds_stage1_nl12_hs2048_mb1_seq2048_gb3072_sp1_pp1_tp1_bf16_optadamw_lr_lwf_flash  # <-
-            iteration: 4000
+            checkpoint: {iteration: 4000}
             format: universal
             rate: 2e-4
             trainedOn: [d0]
@@ -175,7 +175,7 @@ def _cpt007(view: CampaignView) -> Iterator[Finding]:
         spec:
           source:
             path: /old/ws768_ds_stage1_nl12_hs2048_mb1_seq2048_gb1024_sp1_pp1_tp1_bf16_optadamw_lr_lwf_flash
-            iteration: 4000
+            checkpoint: {iteration: 4000}
             format: universal
             rate: 2e-4
             trainedOn: [d0]
@@ -191,7 +191,7 @@ def _cpt007(view: CampaignView) -> Iterator[Finding]:
         spec:
           source:
             path: /old/ws768_ds_stage1_nl12_hs2048_mb1_seq2048_gb1024_sp1_pp1_tp1_bf16_optadamw_lr_lwf_flash
-            iteration: 4000
+            checkpoint: {iteration: 4000}
             format: universal
             rate: 2e-4
             trainedOn: [d0]
@@ -216,7 +216,7 @@ _OTHER_MODEL: Final = """
         spec:
           source:
             path: workspace/pretraining/base-run/0123456789ab/leg-0
-            iteration: 4000
+            checkpoint: {iteration: 4000}
             format: universal
             rate: 2e-4
             trainedOn: [d0]

@@ -141,7 +141,7 @@ def _sort(rung: RungView) -> str:
         spec:
           strategies:
             - name: rewarm    # <-
-              source: {path: /cooled/run, iteration: 4000, format: universal, rate: 0, trainedOn: [d0, d1]}
+              source: {path: /cooled, checkpoint: {iteration: 4000}, format: universal, rate: 0, trainedOn: [d0, d1]}
               legs:
                 - mixture: {D0: 0.5, D2: 0.33, buffer: 0.17}
                   lr: {shape: constant, warmup: 1%, rewarm: true}

@@ -211,7 +211,7 @@ _REWARM_BASE: Final = """
                 - mixture: {D0: 0.33, D2: 0.33, buffer: 0.34}
                   lr: {shape: constant}
             - name: rewarm
-              source: {path: /cooled/run, iteration: 4000, format: universal, rate: 0, trainedOn: [d0, d1]}
+              source: {path: /cooled, checkpoint: {iteration: 4000}, format: universal, rate: 0, trainedOn: [d0, d1]}
               legs:
                 - mixture: MIXTURE
                   lr: LR

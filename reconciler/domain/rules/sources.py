@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from reconciler.domain.checkpoint import chosen
+from reconciler.domain.budget import save_interval
+from reconciler.domain.checkpoint import chosen, foreseen
 from reconciler.domain.rules.rule import PLATEAU, Finding, rule
 from reconciler.domain.rules.view import CampaignView, RungView, StageView
+from reconciler.domain.schedule import NamedRates
 from reconciler.model.problems import Path, Severity
 from reconciler.model.strategy import ExternalSource, StageSource
 
@@ -63,8 +65,13 @@ def _cpt001(view: CampaignView) -> Iterator[Finding]:
         before = view.stage(source.stage) if isinstance(source, StageSource) else None
         if before is None or not isinstance(source, StageSource):
             continue
-        recipes = [other.recipe for other in before.rungs]
-        found = [chosen(recipe, source, view.lr_max) if recipe is not None else None for recipe in recipes]
+        rate, model = view.manifest.spec.learning_rate, view.model.spec
+        rates = NamedRates(rate.max, rate.final)
+        found: list[object] = []
+        for recipe in (other.recipe for other in before.rungs):
+            every = save_interval(model.checkpoint_every, model.batch.global_, recipe.global_batch) if recipe else 1
+            saved = foreseen(recipe, source, every) if recipe else {}
+            found.append(chosen(recipe, source, rates, saved) if recipe is not None else None)
         if all(isinstance(each, str) for each in found):
             yield Finding(stage.manifest, source_path(rung), str(found[0]))
 
@@ -137,14 +144,14 @@ def _cpt002(view: CampaignView) -> Iterator[Finding]:
         kind: Stage
         metadata: {name: stage-1}
         spec:
-          source: {path: /old/run, iteration: 4000, format: universal, rate: 2e-4, trainedOn: [d0]}
+          source: {path: /old/run, checkpoint: {iteration: 4000}, format: universal, rate: 2e-4, trainedOn: [d0]}
           strategies: [{name: more, legs: [{mixture: {D0: 1}, lr: {shape: constant}}]}]
         """,
     bad="""
         kind: Stage
         metadata: {name: stage-1}
         spec:
-          source: {path: /old/run, iteration: 4000, format: universal, trainedOn: [d0]}    # <- no rate
+          source: {path: /old/run, checkpoint: {iteration: 4000}, format: universal, trainedOn: [d0]}    # <- no rate
           strategies: [{name: more, legs: [{mixture: {D0: 1}, lr: {shape: constant}}]}]
         """,
 )
@@ -176,14 +183,14 @@ def sources(view: CampaignView) -> Iterator[tuple[StageView, RungView]]:
         kind: Stage
         metadata: {name: stage-1}
         spec:
-          source: {path: /old/run, iteration: 4000, format: universal, rate: 2e-4, trainedOn: [d0]}
+          source: {path: /old/run, checkpoint: {iteration: 4000}, format: universal, rate: 2e-4, trainedOn: [d0]}
           strategies: [{name: more, legs: [{mixture: {D0: 1}, lr: {shape: constant}}]}]
         """,
     bad="""
         kind: Stage
         metadata: {name: stage-1}
         spec:
-          source: {path: /old/run, iteration: 4000, format: universal, rate: 2e-4}    # <- no trainedOn
+          source: {path: /old/run, checkpoint: {iteration: 4000}, format: universal, rate: 2e-4}    # <- no trainedOn
           strategies: [{name: more, legs: [{mixture: {D0: 1}, lr: {shape: constant}}]}]
         """,
 )
