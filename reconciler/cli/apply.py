@@ -89,10 +89,10 @@ def _apply(opened: Opened, saved: str | None, *, until_done: bool, yes: bool) ->
         click.confirm("Carry this out?", abort=True)
     if not until_done:
         done = loop.act(desired, link, seen)
-        keeper.keep(done)
-        keeper.close()
         for outcome in done.outcomes:
             console.print(plan_view.outcome(outcome))
+        keeper.keep(done)
+        keeper.close()
         if done.unknown:
             fail(done.unknown, f"reconcile status {desired.campaign}")
         console.print(f"The cluster goes on by itself. Next:\n\n    {_way_on(desired)}\n")
@@ -116,6 +116,7 @@ def _until_done(opened: Opened, console: Console, link: Transport, keeper: Keepe
             for done in loop.passes(opened.desired, link, pace, after, seen, keeper.wanted):
                 last = done.look
     except KeyboardInterrupt:
+        keeper.close(share=False)
         click.echo(
             f"\nInterrupted. Jobs on the cluster go on; to go on from here:\n\n    {_way_on(opened.desired)}\n",
             err=True,

@@ -1,4 +1,4 @@
-"""The record of what `apply` does: kept after each pass, with what a person should know of it told once, at the end."""
+"""The record of what `apply` does: kept after each pass, with what a person should know of it told once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Keeper:
     def __init__(self, opened: Opened) -> None:
         self._desired = opened.desired
         self._recording = loop.Recording(Recorder(opened.revision.root, place(opened.desired)), applied(opened))
-        self._told: dict[str, None] = {}
+        self._told: set[str] = set()
+        self._closed = False
 
     def wanted(self) -> Iterable[str]:
         """Paths on the cluster of files that the record lacks."""
@@ -33,14 +34,20 @@ class Keeper:
 
     def keep(self, done: loop.Pass) -> None:
         """Put a pass on record."""
-        self._told |= dict.fromkeys(loop.record(self._desired, done, self._recording))
+        self._tell(loop.record(self._desired, done, self._recording))
 
-    def close(self) -> None:
-        """Share what is left, and tell what a person should know."""
-        self._told |= dict.fromkeys(self._recording.recorder.close())
-        for told in self._told:
-            click.echo(f"reconcile: {harmless(told)}", err=True)
-        self._told = {}
+    def close(self, *, share: bool = True) -> None:
+        """Share what a remote did not take before; not where somebody waits for the program to end."""
+        if share and not self._closed:
+            self._tell(self._recording.recorder.close())
+        self._closed = True
+
+    def _tell(self, told: Iterable[str]) -> None:
+        """Each thing once; a remote that is down for days is one."""
+        for each in told:
+            if each not in self._told:
+                click.echo(f"reconcile: {harmless(each)}", err=True)
+            self._told.add(each)
 
 
 def place(desired: Desired) -> str:

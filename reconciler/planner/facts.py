@@ -212,6 +212,11 @@ def digest_of(texts: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(texts), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def encoded(text: str) -> bytes:
+    """As it is written; a cluster's text may hold what is no character."""
+    return text.encode("utf-8", "replace")
+
+
 def sha256(text: bytes) -> str:
     """Of a file's content, in hexadecimal."""
     return hashlib.sha256(text).hexdigest()
@@ -300,9 +305,9 @@ def disagreements(there: Mapping[str, bytes], found: Mapping[str, str], place: s
     """Where the record (`there`: what it has otherwise) and the cluster tell of one thing differently: the cluster's is
     taken, and this is said."""
     for path, text in found.items():
-        kept = there.get(path)
+        kept, new = there.get(path), encoded(text)
         what = _never_changes(path)
-        if kept is not None and what and kept != text.encode() and chosen(path, kept, text.encode()) != kept:
+        if kept is not None and what and kept != new and chosen(path, kept, new) != kept:
             yield f"{path.removeprefix(place + '/')}: {what} on the cluster is another than the one that is on record"
 
 

@@ -35,7 +35,10 @@ def reproduced(desired: Desired, observed: Observed, was: Recipe, recipes: Mappi
     previous = _previous(desired, was, recipes)
     if isinstance(previous, str):
         return previous
-    found = [attempt for rung in ladder(desired, look, stage, previous) for attempt in _attempts(rung)]
+    try:
+        found = [attempt for rung in ladder(desired, look, stage, previous) for attempt in _attempts(rung)]
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        return "a recipe on record that it rests on makes no sense"
     same = next((attempt for attempt in found if attempt.workshop.recipe.attempt == was.attempt), None)
     if same is not None:
         return same.workshop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -127,8 +128,15 @@ def shown(recalled: Recalled, seen: AttemptSeen, wrote: Wrote) -> Shown:
 
 
 def leg_shown(recipe: Recipe, number: int) -> LegShown:
-    """One leg of a recipe."""
+    """One leg of a recipe.
+
+    Raises:
+        ValueError: a rate of it is no number.
+    """
     leg = recipe.legs[number]
+    curve = schedule.sample(leg.curve, leg.position, leg.iterations)
+    if not all(math.isfinite(rate) for _, rate in curve):
+        raise ValueError("a learning rate that is no number")
     return LegShown(
         weights=leg.terms,
         shares=leg.mixture,
@@ -136,7 +144,7 @@ def leg_shown(recipe: Recipe, number: int) -> LegShown:
         tokens=leg.tokens,
         iterations=leg.iterations,
         lr=schedule.describe(leg.curve, leg.position, leg.iterations),
-        lr_curve=schedule.sample(leg.curve, leg.position, leg.iterations),
+        lr_curve=curve,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.planner import facts
-from reconciler.record.branch import NAME, Branch
+from reconciler.record.branch import FILE_BYTES_MAX, NAME, PATH, Branch
 from reconciler.record.git import GitFailed
 from reconciler.record.remote import NotShared, Remote, remote_of
 
@@ -110,7 +110,10 @@ class Recorder:
 
 
 def _encoded(files: Mapping[str, str]) -> dict[str, bytes]:
-    return {path: text.encode("utf-8", "replace") for path, text in files.items()}
+    """What the record takes. One file that it does not must not keep the others from it: an odd path of a manifest, a
+    list that is longer than any."""
+    texts = {path: facts.encoded(text) for path, text in files.items() if PATH.fullmatch(path)}
+    return {path: text for path, text in texts.items() if len(text) <= FILE_BYTES_MAX}
 
 
 def _unwritten(failed: GitFailed) -> str:

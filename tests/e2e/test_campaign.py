@@ -86,6 +86,23 @@ def test_the_ledger_counts_every_segment_once(undisturbed: Repository) -> None:
     assert sum(source["seen"] for source in told["sources"]) == told["tokens_seen"]
 
 
+def test_a_clone_tells_from_the_record_alone_and_makes_every_script_again(
+    undisturbed: Repository, tmp_path: Path
+) -> None:
+    undisturbed.git(
+        "clone", "-q", "--depth", "1", "--no-single-branch", f"file://{undisturbed.root}", str(tmp_path / "c")
+    )
+    later = Repository(tmp_path / "c")
+    told = json.loads(later.run("status", "--at", "HEAD", "--json"))
+    assert {stage["stage"]: stage["phase"] for stage in told["stages"]} == dict.fromkeys(BUDGETS, "Done")
+    (timeline,) = json.loads(later.run("history", "--json"))["timelines"]
+    assert {story["stage"] for story in timeline["stories"]} == set(BUDGETS)
+    assert sum(len(story["events"]) for story in timeline["stories"]) == len(undisturbed.submitted())
+    for story in timeline["stories"]:
+        (made,) = json.loads(later.run("show", story["attempt"], "--json"))["made_again"]
+        assert made["same"]
+
+
 def test_apply_when_done_changes_nothing(undisturbed: Repository) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in undisturbed.workspace.rglob("*") if path.is_file())
     told = undisturbed.run("apply", "--until-done", "--yes")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.model.recipe import read_recipe
 from reconciler.planner import facts
 from reconciler.record.branch import REF
 from tests.record.campaign import PLACE, Cluster, live, planned
@@ -20,13 +21,13 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "record"
 ROOT = Path(__file__).parents[2]
 
 
-def reconcile(folder: Path, *arguments: str, status: int = 0) -> str:
+def reconcile(folder: Path, *arguments: str, status: int | None = 0) -> str:
     """Run `reconcile ...` with no home, no secret and no cluster; both outputs."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": "/nonexistent", "TZ": "UTC"}
     command = [sys.executable, "-m", "reconciler.cli.main", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     told = done.stdout + done.stderr
-    assert done.returncode == status, told
+    assert status is None or done.returncode == status, told
     assert "Traceback" not in told, told
     return told
 
@@ -141,6 +142,43 @@ def test_what_a_stranger_put_on_record_is_shown_and_not_obeyed(kept: Path, tmp_p
     assert "\x1b" not in told
     assert "gone" in told
     assert "cannot be read and are left out" in told
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("curve", "high"), "NaN"),
+        (("curve", "end"), "0"),
+        (("curve", "warmup"), "-1"),
+        (("mixture",), '{"D1": "1/0"}'),
+        (("mixture",), '{"D1": "x"}'),
+        (("iterations",), "-7"),
+    ],
+)
+def test_a_recipe_that_somebody_forged_is_told_to_make_no_sense(
+    kept: Path, tmp_path: Path, place: tuple[str, ...], value: str
+) -> None:
+    """Its digest is right: the folder is named for it."""
+    other = clone(tmp_path / "other", str(kept))
+    git(other, "checkout", "-q", "-b", "reconcile/record", "origin/reconcile/record")
+    (path,) = other.glob("campaigns/*/*/stage-2/*/recipe.json")
+    body = json.loads(path.read_text())
+    inner = body["legs"][0]
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = json.loads(value)
+    text = json.dumps(body)
+    forged = read_recipe(text)
+    assert forged is not None
+    folder = path.parent.parent / forged.attempt
+    folder.mkdir()
+    (folder / "recipe.json").write_text(text)
+    git(other, "add", ".")
+    git(other, "commit", "-qm", "A forger's")
+    git(other, "checkout", "-q", "main")
+    assert forged.attempt in reconcile(other, "history")
+    reconcile(other, "show", forged.attempt, status=None)
+    reconcile(other, "status", "--at", "HEAD")
 
 
 def test_five_thousand_commits_are_read_in_two_seconds(kept: Path, tmp_path: Path) -> None:

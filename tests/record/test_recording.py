@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +104,44 @@ def test_an_attempt_that_is_not_on_the_cluster_any_more_stays_on_record_and_is_t
     (said,) = loop.record(cluster.world.desired, loop.Pass(less, ()), kept)
     assert "its folder is not on the cluster any more" in said
     assert on(other) == on(root)
+
+
+def test_one_odd_file_keeps_no_other_from_the_record(told: tuple[Path, Cluster], tmp_path: Path) -> None:
+    root, cluster = told
+    other = clone(tmp_path / "other", str(root))
+    git(other, "remote", "remove", "origin")
+    look = cluster.look()
+    assert not isinstance(look.observed.attempts, Unread)
+    odd = {"final": "\ud800", "x" * 119: "y" * 9_000_000}
+    attempts = tuple(replace(seen, verdicts=odd) for seen in look.observed.attempts)
+    kept = recording(other, cluster.world.desired)
+    loop.record(
+        cluster.world.desired, loop.Pass(replace(look, observed=replace(look.observed, attempts=attempts)), ()), kept
+    )
+    assert {path for path in on(other) if "/verdicts/" not in path} < set(on(root))
+    assert sum("/verdicts/" in path for path in on(other)) == 3
+
+
+def test_two_that_apply_at_once_from_two_clones_lose_nothing(told: tuple[Path, Cluster], tmp_path: Path) -> None:
+    root, _ = told
+    hub = bare(tmp_path / "hub.git", root)
+    git(hub, "update-ref", "-d", REF)
+    roots = [clone(tmp_path / name, str(hub)) for name in ("one", "two")]
+    failed: list[BaseException] = []
+
+    def work(clone_of_it: Path) -> None:
+        try:
+            live(clone_of_it, Cluster.of(clone_of_it))
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(each,)) for each in roots]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert on(hub) == on(root)
 
 
 def test_a_remote_that_is_down_stops_no_pass_and_is_asked_less_and_less(
