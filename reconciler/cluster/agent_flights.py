@@ -118,3 +118,17 @@ class Flights:
             "an earlier qsub for this key ended without an answer; a routing queue may hide its job for another "
             "{:.0f} s, then it is submitted again if PBS does not list it".format(left)
         )
+
+    def hidden(self, script: str) -> str:
+        """Why the job of a script of which the journal has nothing may be queued although PBS does not list it; "" if
+        it cannot be. It is as old as its script, by the file system's clock."""
+        try:
+            left = ROUTING_GRACE_S - (self.locked_at - os.stat(script).st_mtime)
+        except FileNotFoundError:
+            return ""
+        if left <= 0:
+            return ""
+        return (
+            "its script lies there and the journal has nothing of it; a routing queue may hide its job for another "
+            "{:.0f} s, then it is submitted if PBS does not list it".format(left)
+        )

@@ -102,7 +102,7 @@ class Work:
             if not action["retry"]:
                 return outcome(key, "refused", "refused before: {}".format(entry.get("message")))
             self.journal.set_aside(key)
-            entry = None
+            return self.job(action, None, refused=True)
         if action["job"] is not None:
             return self.job(action, entry)
         self.journal.write(self.intent(action))
@@ -127,8 +127,8 @@ class Work:
             "user": user_name(),
         }
 
-    def job(self, action: "Json", entry: "Optional[Json]") -> "Json":
-        """Adopt what an earlier try submitted, or submit."""
+    def job(self, action: "Json", entry: "Optional[Json]", refused: bool = False) -> "Json":
+        """Adopt what an earlier try submitted, or submit; one that PBS has refused has queued nothing."""
         key = action["key"]
         if self.blocked:
             raise Refused(self.blocked)
@@ -152,10 +152,10 @@ class Work:
         job_id = self.answered(key) or self.left_in_log(action["job"])
         if job_id is not None:  # also where its entry was taken away
             return self.adopt(action, entry, job_id, "qsub's answer or its log tells; PBS lists it no longer")
-        if entry is not None:
-            away = self.flights.out_of_sight(entry)
-            if away:
-                return outcome(key, "unknown", away)
+        script = self.disk.place(action["job"]["script"])
+        away = "" if refused else self.flights.out_of_sight(entry) if entry else self.flights.hidden(script)
+        if away:
+            return outcome(key, "unknown", away)
         why = self.forbidden(prefix, table)
         return outcome(key, "forbidden", why) if why else self.submit(action)
 
@@ -278,11 +278,10 @@ class Work:
                 begun = time.monotonic()
                 self.prepare(action)
                 if time.monotonic() - begun > STOOD_STILL_S:
-                    return self.too_late(key, time.monotonic() - begun)
+                    return self.too_late(action, time.monotonic() - begun)
                 result = self.qsub(action, entry, flight)
             except (Refused, OSError):
-                self.clear_flight(key)
-                self.journal.forget(key)
+                self.withdraw(action)
                 raise
         finally:
             if flight is not None:
@@ -292,14 +291,19 @@ class Work:
             self.entries.append(entry)
         return result
 
-    def too_late(self, key: str, age_s: float) -> "Json":
+    def too_late(self, action: "Json", age_s: float) -> "Json":
         """A process that stood still for minutes starts no qsub: to others, the intent that it wrote is that old."""
         if self.lock.held_by(self.request["nonce"]):  # else the entry may be somebody else's by now
-            self.clear_flight(key)
-            self.journal.forget(key)
-        return outcome(
-            key, "deferred", "it took {:.0f} s to write the job's files; nothing was submitted".format(age_s)
-        )
+            self.withdraw(action)
+        why = "it took {:.0f} s to write the job's files; nothing was submitted".format(age_s)
+        return outcome(action["key"], "deferred", why)
+
+    def withdraw(self, action: "Json") -> None:
+        """Nothing was submitted, for certain. The script goes too: without an entry it is a sign of a job."""
+        self.clear_flight(action["key"])
+        with contextlib.suppress(OSError, Refused):
+            os.unlink(self.disk.place(action["job"]["script"]))
+        self.journal.forget(action["key"])
 
     def qsub(self, action: "Json", entry: "Json", flight: "Optional[int]") -> "Json":
         """Raises OSError only if qsub was not started."""
@@ -338,8 +342,7 @@ class Work:
             return outcome(key, "unknown", "qsub ended with status {} and printed {!r}".format(status, printed[-200:]))
         wait = status in self.request["refusals"]["wait"]
         if wait or any(text in errors for text in self.request["refusals"]["wait_texts"]):
-            self.clear_flight(key)
-            self.journal.forget(key)
+            self.withdraw(action)
             return outcome(key, "deferred", "PBS did not take the job now: " + (told or "status {}".format(status)))
         if status in self.request["refusals"]["permanent"]:
             self.journal.write(dict(entry, state="failed", ended=self.clock(), status=status, message=told))

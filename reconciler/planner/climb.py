@@ -12,7 +12,6 @@ from reconciler.model.manifests import StageManifest
 from reconciler.model.plan import Action, ActionKind
 from reconciler.model.recipe import Recipe
 from reconciler.model.status import Phase, Reason, RungStatus, StageStatus
-from reconciler.model.strategy import Strategy
 from reconciler.planner import drift
 from reconciler.planner.attempt import Act, Attempt, Hold, Judged, Wait
 from reconciler.planner.desired import Desired
@@ -100,9 +99,9 @@ def _gates(failed: Sequence[Rung]) -> frozenset[str]:
     return frozenset().union(*(rung.failed_gates for rung in failed))
 
 
-def _next_tried(below: Sequence[Rung], failed: Sequence[Rung], used: Mapping[str, str]) -> Strategy | None:
+def _next_tried(below: Sequence[Rung], failed: Sequence[Rung], used: Mapping[str, str]) -> Rung | None:
     """The rung that an advance down the ladder comes to."""
-    return next((r.strategy for r in below if not _skipped(r, failed, used, later_begun=False)), None)
+    return next((rung for rung in below if not _skipped(rung, failed, used, later_begun=False)), None)
 
 
 def _attempt_of(rung: Rung) -> str:
@@ -228,19 +227,19 @@ def _described(
 
 
 def _after_failure(
-    desired: Desired, stage: StageManifest, rungs: Sequence[RungStatus], following: Strategy | None
+    desired: Desired, stage: StageManifest, rungs: Sequence[RungStatus], following: Rung | None
 ) -> Hold | None:
-    """What a failed gate does: go on down the ladder (None), or hold."""
+    """What a failed gate does: go on down the ladder (None), or hold. No rung is asked for that has failed too."""
     name, failed = stage.metadata.name, rungs[-1]
     spec = desired.spec
-    if following is None:
-        return None  # the caller says that the ladder is exhausted
+    if following is None or following.failed:
+        return None  # the caller says that the ladder is exhausted, or what came of the next rung
     if spec.on_failed_gate != "advance":
-        without = " without its `if`" if following.if_ is not None else ""
+        without = " without its `if`" if following.strategy.if_ is not None else ""
         return Hold(
             Reason.GATE_HOLDS,
             f"{failed.strategy} failed: {failed.message}. The campaign says {spec.on_failed_gate}: to go on, move "
-            f"{following.name} to the top of the ladder of {name}{without} in a commit",
+            f"{following.strategy.name} to the top of the ladder of {name}{without} in a commit",
         )
     failures = sum(rung.outcome == "failed" for rung in rungs)
     if failures >= spec.bounds.attempts_per_stage:

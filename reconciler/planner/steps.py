@@ -159,7 +159,7 @@ def _source_step(attempt: Attempt) -> Step | None:
     if workshop.recipe.legs[0].load is Load.RANDOM:
         return None
     if baseline_of(attempt) is None:
-        return _evaluation(attempt, *SOURCE_EVALUATION, Point.SOURCE)
+        return _evaluated_source(attempt)
     return _converted_step(attempt) or _untrained_source(attempt)
 
 
@@ -279,6 +279,11 @@ def _baseline_step(attempt: Attempt) -> Step | None:
     judged = attempt.gates.forgetting is not None and attempt.old_sets
     if not judged or attempt.workshop.recipe.legs[0].load is Load.RANDOM or baseline_of(attempt) is not None:
         return None
+    return _evaluated_source(attempt)
+
+
+def _evaluated_source(attempt: Attempt) -> Step:
+    """The losses at the source, while it is there: of a conversion none are known that could stand for them."""
     if attempt.source_unread:
         return Wait(Reason.SOURCE_UNREAD, f"its source {attempt.source_unread}")
     if attempt.source_gone:

@@ -425,6 +425,18 @@ def test_a_lost_journal_is_healed_though_the_script_and_the_log_are_lost_too(wor
     assert (outcome.kind, outcome.job_id, world.calls("qsub")) == ("adopted", "1.small", 1)
 
 
+def test_a_lost_journal_of_a_job_that_a_routing_queue_hides_is_told_by_its_script(world: World) -> None:
+    lost_in_sight(world)
+    shutil.rmtree(world.workspace / ".journal")
+    (outcome,) = world.execute(train())
+    assert (outcome.kind, world.calls("qsub")) == ("unknown", 1)
+    assert "its script lies there and the journal has nothing of it" in outcome.message
+    script = world.attempt / "jobs/l0-n0-train.pbs"
+    os.utime(script, (script.stat().st_mtime - GRACE_S,) * 2)
+    assert world.execute(train())[0].kind == "unknown", "submitted again, and its answer lost again"
+    assert world.calls("qsub") == 2
+
+
 def test_an_entry_of_a_newer_version_is_not_touched(world: World) -> None:
     world.execute(train())
     entry = next((world.workspace / ".journal").glob("*train.json"))
@@ -551,6 +563,7 @@ def test_a_refusal_that_passes_leaves_no_trace(world: World, control: dict[str, 
     world.control(**control)
     assert world.execute(train())[0].kind == "deferred"
     assert world.observe().receipts == ()
+    assert not list((world.attempt / "jobs").iterdir())
     world.control()
     assert world.execute(train(), script=SCRIPT + "# of the next commit\n")[0].kind == "done"
 

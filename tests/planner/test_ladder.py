@@ -97,6 +97,18 @@ def test_doing_what_that_hold_says_goes_on() -> None:
     assert moved.status("stage-2").phase is Phase.DONE
 
 
+def test_a_hold_asks_for_no_rung_that_has_failed_too() -> None:
+    """It asked for the two in turn, for ever."""
+    world = after(1, quickstart(swapped(HOLD)))
+    world.finish_stage(FORGOT_D0)
+    moved = world.wanting(quickstart(swapped(HOLD, MOVED_UP)))
+    moved.finish_stage(FORGOT_D0)
+    for each in (moved, moved.wanting(quickstart(swapped(HOLD)))):
+        status = each.status("stage-2")
+        assert (status.phase, status.reason) == (Phase.HELD, Reason.LADDER_EXHAUSTED)
+        assert "(2 tried)" in status.message
+
+
 def test_a_rung_put_above_a_done_one_does_not_restart_the_stage() -> None:
     world = after(2).wanting(quickstart(swapped(ON_TOP)))
     status = world.status("stage-2")

@@ -935,6 +935,19 @@ def test_a_damaged_verdict_holds_instead_of_being_judged_over_and_over() -> None
     assert "move it away" in status.message
 
 
+def test_a_converted_source_that_is_gone_with_its_losses_is_not_evaluated_for_ever() -> None:
+    """Its jobs could only end without a result, however often a person gave --retry: found by the simulator."""
+    world = after(1)
+    assert world.carry_out(SAME) is CONVERT
+    (source,) = [key for key in world.attempts if key[0] == "stage-1"]
+    world.attempts[source] = replace(world.attempts[source], legs=())
+    assert world.the_action().key.kind is TRAIN, "the copy and the losses are all that it needs"
+    world.attempts[source] = replace(world.attempts[source], evaluations=())
+    status = world.status("stage-2")
+    assert (status.phase, status.reason, world.plan().actions) == (Phase.HELD, Reason.SOURCE_UNUSABLE, ())
+    assert "its losses, by which forgetting is judged, are not there either" in status.message
+
+
 def test_a_source_whose_losses_were_lost_meanwhile_is_evaluated_before_forgetting_is_judged() -> None:
     """Without them the gate would be left out, and a model that forgot would pass: found by the simulator."""
     world = after(1)

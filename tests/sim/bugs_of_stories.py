@@ -350,6 +350,13 @@ STORY_BUGS = (
         story="a journal entry is deleted",
     ),
     Bug(
+        "a script without an entry is no sign of a job",  # seed 101196
+        "agent",
+        "else self.flights.hidden(script)\n",
+        'else ""\n',
+        story="a journal entry is deleted of a job that is not listed",
+    ),
+    Bug(
         "an attempt without an entry is a new one",  # seed 42917
         "agent",
         "        traces += {attempt_of(key) for key in jobs} - tried\n",

@@ -155,7 +155,8 @@ class Checkers:
         """PBS takes a job: the only live one of its attempt, and the first with its key."""
         self.flights[job.key] -= 1
         for other in self.live.get(job.attempt, ()):
-            if not self.denied(other, job.key) and job.key not in self.unknowable and not self.misled(other):
+            excused = self.denied(other, job.key) or self.misled(other) or self.untold(other)
+            if job.key not in self.unknowable and not excused:
                 self.fail(f"two live jobs of one attempt: {other.id} ({other.key}) and {job.id} ({job.key})")
         before = self.keys.get(job.key)
         known = before is not None and not self.without_trace(before) and not self.denied(before, job.key)
@@ -235,6 +236,11 @@ class Checkers:
         if job.forgotten or not self.world.pbs.history_s:
             return True
         return self.journal_cut_at > job.queued_at and job.key in self.unasked
+
+    def untold(self, job: Job) -> bool:
+        """Whether a routing queue hides a job of which a person has deleted the entry and the script."""
+        hidden = self.world.now < job.unlisted_until
+        return hidden and self.journal_cut_at > job.queued_at and job.key in self.scriptless
 
     def has_trace(self, job: Job) -> bool:
         """Whether the journal, the answer of its qsub or its log tells of a job."""
@@ -318,7 +324,7 @@ class Checkers:
         self.crashes += 1
         self.verdicts.clear()
         for job in self.world.pbs.jobs.values():
-            if job.over and self.ran.get(job.key) == job.id:
+            if job.state in "EF" and self.ran.get(job.key) == job.id:
                 del self.ran[job.key]  # the mark that the guard keeps may be lost with the job's log
         for (folder, iteration), made in list(self.whole.items()):
             told = self.world.disk.read(f"{folder}/latest_checkpointed_iteration.txt") or b""

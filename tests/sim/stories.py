@@ -629,6 +629,16 @@ def a_journal_entry_is_deleted() -> None:
         ends(told)
 
 
+def a_journal_entry_is_deleted_of_a_job_that_is_not_listed() -> None:
+    """A routing queue hides it; its script tells that it may be there."""
+    with story() as told:
+        told.chance.tell("job: on its way through a routing queue", True)
+        told.chance.streams["queue"] = Extreme(0.9)
+        told.ada.one_pass()
+        hands.remove(told.world, f"/w/.journal/{told.jobs()[0].key.replace('/', '+')}.json")
+        ends(told)
+
+
 def a_journal_and_the_folder_of_a_script_are_deleted() -> None:
     """Of a job that therefore could not begin and left no log: PBS alone tells that it was, if somebody asks."""
     with story() as told:
@@ -811,6 +821,7 @@ STORIES: dict[str, Callable[[], None]] = {
         a_job_is_deleted_that_nobody_knew,
         qsub_ends_with_a_status_nobody_knows,
         a_journal_entry_is_deleted,
+        a_journal_entry_is_deleted_of_a_job_that_is_not_listed,
         a_journal_and_the_folder_of_a_script_are_deleted,
         pbs_lists_nothing_with_status_0,
         a_request_is_cut_off,
