@@ -330,8 +330,7 @@ STORY_BUGS = (
         "a status nobody knows is a refusal",
         "agent",
         '        return outcome(key, "unknown", "qsub ended with status {}: {}".format(status, told or "no message"))',
-        "        self.clear_flight(key)\n        self.journal.forget(key)\n"
-        '        return outcome(key, "deferred", "not now")',
+        '        self.withdraw(action)\n        return outcome(key, "deferred", "not now")',
         story="qsub ends with a status nobody knows",
     ),
     Bug(
