@@ -88,11 +88,12 @@ def parse_blocks(blocks: Iterable[str], *, default_corpus: str | None = None) ->
 
 _NOT_A_LIST: Final = "Is this a data list? Each line holds: weight prefix corpus"
 # Lines that need no second look: a path's parts start with a letter, digit or `_`, so there is no `//`, `/./`, `..` or
-# final slash. Every quantifier is possessive and bounded: a hostile line costs one pass.
+# final slash. Quantifiers of characters are possessive, all are bounded: a hostile line costs few passes. Those of
+# groups are not: before Python 3.11.5 (Debian 12 has 3.11.2) a possessive group matches what it must not.
 _PART: Final = r"[A-Za-z0-9_][A-Za-z0-9_.~@%+=:,^-]{0,255}+"
-_CLEAN_PAIR: Final = rf"[0-9]{{1,30}}+(?:\.[0-9]{{1,30}}+)?+(?:e[-+]?[0-9]{{1,2}}+)?+ /?+{_PART}(?:/{_PART}){{0,100}}+"
-_CLEAN_TWO: Final = re.compile(rf"(?:{_CLEAN_PAIR}\n)*+")
-_CLEAN_THREE: Final = re.compile(rf"(?:{_CLEAN_PAIR} [A-Za-z0-9_][A-Za-z0-9_.+:@=,-]{{0,199}}+\n)*+")
+_CLEAN_PAIR: Final = rf"[0-9]{{1,30}}+(?:\.[0-9]{{1,30}}+)?(?:e[-+]?[0-9]{{1,2}}+)? /?+{_PART}(?:/{_PART}){{0,100}}"
+_CLEAN_TWO: Final = re.compile(rf"(?:{_CLEAN_PAIR}\n)*")
+_CLEAN_THREE: Final = re.compile(rf"(?:{_CLEAN_PAIR} [A-Za-z0-9_][A-Za-z0-9_.+:@=,-]{{0,199}}+\n)*")
 _COMMENT: Final = re.compile(r"(?:^|(?<=\s))#")
 _FIELD: Final = re.compile(r"\S+")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from decimal import Decimal
 from fractions import Fraction
 from hashlib import sha256
@@ -225,6 +226,17 @@ def test_long_lists_read_in_blocks_are_read_as_line_by_line(corpus: str, odd: st
     whole = read("".join(lines), "D0")
     parts = [read(line, "D0") for line in lines]
     assert whole.rows == tuple(part.rows[0] for part in parts)
+
+
+@pytest.mark.parametrize("text", ["0.5 /d/a", "0.5 /d/a\n0.5 /d/b", "3 d/a c\n3 d/b"])
+def test_a_last_line_without_an_end_is_read_as_any_other(text: str) -> None:
+    assert read(text, "zz") == read(text + "\n", "zz")
+
+
+@pytest.mark.parametrize("name", ["_CLEAN_TWO", "_CLEAN_THREE"])
+def test_no_group_is_possessive(name: str) -> None:
+    """Python before 3.11.5 (gh-106052; Debian 12 has 3.11.2) lets such a group match what it must not."""
+    assert re.findall(r"\)(?:[*+?]|\{[0-9,]+\})\+", vars(listreader)[name].pattern) == []
 
 
 def test_lines_are_counted_through_blocks() -> None:
