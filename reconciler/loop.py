@@ -20,7 +20,7 @@ from reconciler.cluster.render import render, templates_of
 from reconciler.convert.layout import program_text
 from reconciler.launcher.agreement import agrees
 from reconciler.model.cluster import ClusterSpec, LocalTransport
-from reconciler.model.observed import ListSeen, Observed, Unread
+from reconciler.model.observed import ListSeen, Observed, Unread, Wish
 from reconciler.model.plan import Action, ActionKey, Plan
 from reconciler.model.status import PASSING
 from reconciler.model.templates import Templates, Unrenderable
@@ -105,6 +105,19 @@ def look(desired: Desired, link: Transport, also: Iterable[str] = ()) -> Look:
     if broken:
         planned = replace(planned, refusals=(*planned.refusals, *broken))
     return Look(observed, planned)
+
+
+def look_into(desired: Desired, link: Transport, folders: Iterable[str]) -> Observed:
+    """A look that opens every complete checkpoint, of the campaign's attempts and of these folders; nothing else."""
+    wishes = (Wish("all"), Wish("all", universal=True))
+    request = ObserveRequest(
+        workspace=desired.site.workspace,
+        campaign=desired.campaign,
+        folders=dict.fromkeys(folders, wishes),
+        inside=True,
+        windows=WINDOWS_PER_LOG,
+    )
+    return observe(link, request)
 
 
 def act(desired: Desired, link: Transport, seen: Look) -> Pass:

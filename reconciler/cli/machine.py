@@ -14,6 +14,7 @@ from reconciler.cluster.doctor_report import Check, Status
 from reconciler.domain.ledger import by_source, tokens, whole
 from reconciler.model.plan import Plan
 from reconciler.planner.difference import StageDifference
+from reconciler.planner.index import Index
 from reconciler.planner.ledger import Answer, Asked, Entry, Part
 from reconciler.planner.shown import Shown
 from reconciler.planner.timeline import Timeline
@@ -108,6 +109,12 @@ def doctor_json(cluster: str, checks: Sequence[Check]) -> str:
         "checks": [asdict(check) for check in checks],
     }
     return json.dumps(body, indent=2, sort_keys=True) + "\n"
+
+
+def checkpoints_json(found: Index) -> str:
+    """Every checkpoint, folder by folder."""
+    body = {"format_version": FORMAT_VERSION, "campaign": found.campaign, "folders": [asdict(g) for g in found.groups]}
+    return json.dumps(_plain(body), indent=2, sort_keys=True) + "\n"
 
 
 def ledger_json(answer: Answer) -> str:

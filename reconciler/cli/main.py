@@ -21,6 +21,7 @@ COMMANDS = {
     "show": ("reconciler.cli.show", "show"),
     "diff": ("reconciler.cli.diff", "diff"),
     "ledger": ("reconciler.cli.ledger", "ledger"),
+    "checkpoints": ("reconciler.cli.checkpoints", "checkpoints"),
     "doctor": ("reconciler.cli.doctor", "doctor"),
     "render": ("reconciler.cli.render", "render"),
     "explain": ("reconciler.cli.explain", "explain"),

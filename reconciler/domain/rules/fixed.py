@@ -5,13 +5,13 @@ Within a campaign nothing of it can differ: its stages have one Model. What a st
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Final
 
 from pydantic.alias_generators import to_camel
 
+from reconciler.domain.foldername import FolderName, of_path
 from reconciler.domain.rules.rule import Finding, rate, rule
 from reconciler.domain.rules.sources import source_path, sources
 from reconciler.domain.rules.view import CampaignView, RungView, StageView
@@ -20,23 +20,14 @@ from reconciler.model.strategy import ExternalSource
 
 ROPE_DEFAULT: Final = 50000
 """ROPE_THETA's default since August 2025 (launcher contract, 1.2)."""
-FOLDER: Final = re.compile(
-    r"(?:[A-Za-z0-9.]{1,20}-)?ws(?P<ws>[0-9]{1,7})[-_]ds[-_]stage(?P<stage>[0-9])[-_]nl(?P<nl>[0-9]{1,4})"
-    r"[-_]hs(?P<hs>[0-9]{1,6})[-_]mb(?P<mb>[0-9]{1,6})[-_]seq(?P<seq>[0-9]{1,8})[-_]gb(?P<gb>[0-9]{1,8})"
-    r"[-_]sp(?P<sp>[0-9]{1,4})[-_]pp(?P<pp>[0-9]{1,4})[-_]tp(?P<tp>[0-9]{1,4})[-_](?P<dtype>bf16|fp16|fp32)"
-    r"(?:[-_]opt(?P<opt>[a-z]{1,30}))?"
-)
-"""The launcher's folder names, new (hyphens) and old (underscores); launcher contract, 1.3."""
 
 
-def _folders(view: CampaignView) -> Iterator[tuple[StageView, RungView, ExternalSource, re.Match[str]]]:
+def _folders(view: CampaignView) -> Iterator[tuple[StageView, RungView, ExternalSource, FolderName]]:
     for stage, rung in sources(view):
         if isinstance(rung.source, ExternalSource):
-            for part in reversed(rung.source.path.split("/")):
-                found = FOLDER.match(part)
-                if found is not None:
-                    yield stage, rung, rung.source, found
-                    break
+            found = of_path(rung.source.path)
+            if found is not None:
+                yield stage, rung, rung.source, found
 
 
 _FOLDER_SOURCES: Final = (
@@ -83,19 +74,17 @@ _FOLDER_SOURCES: Final = (
 def _cpt006(view: CampaignView) -> Iterator[Finding]:
     model = view.model.spec
     for stage, rung, source, folder in _folders(view):
-        cut = int(folder["tp"]) * int(folder["pp"]) * int(folder["sp"])
-        made = int(folder["ws"]) // max(1, cut)
         pairs = [
-            ("layers", folder["nl"], str(model.architecture.layers)),
-            ("hidden", folder["hs"], str(model.architecture.hidden)),
-            ("sequence length", folder["seq"], str(model.sequence_length)),
-            ("precision", folder["dtype"], model.precision),
-            ("optimizer", folder["opt"] or model.optimizer.name, model.optimizer.name),
-            ("tensor-parallel size", folder["tp"], str(model.parallelism.tensor)),
-            ("pipeline-parallel size", folder["pp"], str(model.parallelism.pipeline)),
+            ("layers", str(folder.layers), str(model.architecture.layers)),
+            ("hidden", str(folder.hidden), str(model.architecture.hidden)),
+            ("sequence length", str(folder.sequence_length), str(model.sequence_length)),
+            ("precision", folder.precision, model.precision),
+            ("optimizer", folder.optimizer or model.optimizer.name, model.optimizer.name),
+            ("tensor-parallel size", str(folder.tensor), str(model.parallelism.tensor)),
+            ("pipeline-parallel size", str(folder.pipeline), str(model.parallelism.pipeline)),
         ]
         if source.data_parallel is not None:
-            pairs.append(("data-parallel size", str(made), str(source.data_parallel)))
+            pairs.append(("data-parallel size", str(folder.data_parallel), str(source.data_parallel)))
         other = [(what, was, now) for what, was, now in pairs if was != now]
         if other:
             detail = f"the source of stage {stage.name} was made with other {', '.join(what for what, _, _ in other)}"
@@ -141,7 +130,7 @@ def _cpt006(view: CampaignView) -> Iterator[Finding]:
 )
 def _cpt007(view: CampaignView) -> Iterator[Finding]:
     for stage, rung, _, folder in _folders(view):
-        was = int(folder["gb"])
+        was = folder.global_batch
         now = Fraction(view.model.spec.batch.global_) * Fraction(rung.spec.batch.times if rung.spec.batch else 1)
         if was and now != was:
             factor = float(now / was)
@@ -200,7 +189,7 @@ def _cpt007(view: CampaignView) -> Iterator[Finding]:
 )
 def _cpt008(view: CampaignView) -> Iterator[Finding]:
     for stage, _, _, folder in _folders(view):
-        if "_ds_" not in folder[0]:
+        if not folder.old:
             continue
         for path, said in (
             (("spec", "architecture", "ropeTheta"), view.model.spec.architecture.rope_theta == ROPE_DEFAULT),
