@@ -12,12 +12,13 @@ import hashlib
 import re
 import socket
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from reconciler.record.git import Git, GitFailed
+from reconciler.record.objects import FILE, contents, listed
 
 NAME: Final = "reconcile/record"
 REF: Final = f"refs/heads/{NAME}"
@@ -30,7 +31,6 @@ RACES_MAX: Final = 40
 PATH: Final = re.compile(r"(?!\.)[A-Za-z0-9._@+%-]{1,200}(/(?!\.)[A-Za-z0-9._@+%-]{1,200}){0,11}")
 """What a path on the branch looks like; others are of no use to anybody and are not read."""
 TREES_KEPT: Final = 4
-_FILE: Final = "100644"
 
 Chosen = Callable[[str, bytes, bytes], bytes]
 """(path, one text, another) → the one that stays; the same whichever comes first."""
@@ -90,11 +90,10 @@ class Branch:
     def _listed(self, commit: str) -> Tree:
         files: dict[str, Entry] = {}
         odd = 0
-        for line in filter(None, self.git.text("ls-tree", "-r", "-z", "--long", "--full-tree", commit).split("\0")):
-            about, _, path = line.partition("\t")
-            mode, _, blob, size = about.split()
-            if mode == _FILE and PATH.fullmatch(path) and int(size) <= FILE_BYTES_MAX and len(files) < ENTRIES_MAX:
-                files[path] = Entry(blob, int(size))
+        for found in listed(self.git, commit):
+            plain = found.mode == FILE and PATH.fullmatch(found.path) is not None
+            if plain and found.size_bytes <= FILE_BYTES_MAX and len(files) < ENTRIES_MAX:
+                files[found.path] = Entry(found.name, found.size_bytes)
             else:
                 odd += 1
         return Tree(commit, files, odd)
@@ -108,8 +107,11 @@ class Branch:
         if sum(entry.size_bytes for entry in entries.values()) > TOTAL_BYTES_MAX:
             raise GitFailed(f"the record holds more than {TOTAL_BYTES_MAX // 2**20} MiB")
         blobs = list(dict.fromkeys(entry.blob for entry in entries.values()))
-        answer = self.git.run("cat-file", "--batch", "--buffer", stdin="".join(f"{b}\n" for b in blobs).encode())
-        content = dict(zip(blobs, _batch(answer, len(blobs)), strict=True))
+        content: dict[str, bytes] = {}
+        for blob, found in zip(blobs, contents(self.git, blobs), strict=True):
+            if found is None:
+                raise GitFailed(f"{blob}, a file of the record, is not in this clone")
+            content[blob] = found[1]
         return {path: content[entry.blob] for path, entry in entries.items()}
 
     def contains(self, commit: str, other: str) -> bool:
@@ -215,7 +217,7 @@ class Branch:
             private = self.git.having(GIT_INDEX_FILE=f"{folder}/index")
             if before is not None:
                 private.run("read-tree", before)
-            listed = "".join(f"{_FILE} {blob}\t{path}\0" for path, blob in blobs.items())
+            listed = "".join(f"{FILE} {blob}\t{path}\0" for path, blob in blobs.items())
             private.run("update-index", "-z", "--add", "--replace", "--index-info", stdin=listed.encode())
             return private.text("write-tree").strip()
 
@@ -249,18 +251,3 @@ def _agreed(path: str, one: bytes, other: bytes, chosen: Chosen) -> bytes:
     """The one that stays, whichever of the two is asked about first."""
     first, second = sorted((one, other))
     return chosen(path, first, second)
-
-
-def _batch(answer: bytes, count: int) -> Iterator[bytes]:
-    """The contents in what `cat-file --batch` printed."""
-    at = 0
-    for _ in range(count):
-        end = answer.index(b"\n", at)
-        words = answer[at:end].split()
-        if len(words) != 3 or words[1] != b"blob":
-            raise GitFailed(
-                "a file of the record is not in this repository: " + answer[at:end].decode("ascii", "replace")
-            )
-        size = int(words[2])
-        yield answer[end + 1 : end + 1 + size]
-        at = end + size + 2

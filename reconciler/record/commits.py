@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
 from reconciler.record.git import Git, GitFailed
+from reconciler.record.objects import FILE, PROGRAM, contents, listed
 
 COMMIT_BYTES_MAX: Final = 1024 * 1024
 FILES_MAX: Final = 20_000
@@ -53,22 +54,12 @@ def commits(git: Git, names: Iterable[str]) -> dict[str, Commit]:
     asked = [name for name in dict.fromkeys(names) if name and all(c in "0123456789abcdef" for c in name)]
     if not asked:
         return {}
-    answer = git.run("cat-file", "--batch", stdin="".join(f"{name}\n" for name in asked).encode())
-    return dict(_commits(answer, asked))
-
-
-def _commits(answer: bytes, asked: list[str]) -> Iterator[tuple[str, Commit]]:
-    at = 0
-    for name in asked:
-        end = answer.index(b"\n", at)
-        words = answer[at:end].split()
-        at = end + 1
-        if len(words) != 3:
-            continue  # missing
-        size = int(words[2])
-        if words[1] == b"commit" and size <= COMMIT_BYTES_MAX:
-            yield name, _read(answer[at : at + size].decode("utf-8", "replace"))
-        at += size + 1
+    found = zip(asked, contents(git, asked), strict=True)
+    return {
+        name: _read(each[1].decode("utf-8", "replace"))
+        for name, each in found
+        if each is not None and each[0] == "commit" and len(each[1]) <= COMMIT_BYTES_MAX
+    }
 
 
 def _read(text: str) -> Commit:
@@ -86,30 +77,21 @@ def files_at(git: Git, commit: str, folders: Iterable[str], suffixes: tuple[str,
         GitFailed: the commit is not here whole, or these are more than anybody writes.
     """
     asked = [folder for folder in folders if folder not in ("", ".")]
-    listed = git.text("ls-tree", "-r", "-z", "--long", "--full-tree", commit, "--", *asked)
-    found: list[tuple[str, str]] = []
-    total = 0
-    for line in filter(None, listed.split("\0")):
-        about, _, path = line.partition("\t")
-        mode, _, blob, size = about.split()
-        hidden = any(part.startswith(".") for part in PurePosixPath(path).parts)
-        if mode in ("100644", "100755") and path.endswith(suffixes) and not hidden:
-            total += int(size)
-            found.append((path, blob))
-    if len(found) > FILES_MAX or total > TOTAL_BYTES_MAX:
-        raise GitFailed(
-            f"there are more than {FILES_MAX} files or {TOTAL_BYTES_MAX // 10**6} MB below {', '.join(asked)}"
-        )
-    answer = git.run("cat-file", "--batch", stdin="".join(f"{blob}\n" for _, blob in found).encode())
-    return list(zip((path for path, _ in found), _blobs(answer, len(found)), strict=True))
+    found = [
+        each
+        for each in listed(git, commit, asked)
+        if each.mode in (FILE, PROGRAM) and each.path.endswith(suffixes) and not _hidden(each.path)
+    ]
+    if len(found) > FILES_MAX or sum(each.size_bytes for each in found) > TOTAL_BYTES_MAX:
+        most = f"{FILES_MAX} files or {TOTAL_BYTES_MAX // 10**6} MB"
+        raise GitFailed(f"there are more than {most} below {', '.join(asked)}")
+    texts = []
+    for each, content in zip(found, contents(git, [each.name for each in found]), strict=True):
+        if content is None:
+            raise GitFailed(f"this clone does not have {each.path} of that commit")
+        texts.append((each.path, content[1]))
+    return texts
 
 
-def _blobs(answer: bytes, count: int) -> Iterator[bytes]:
-    at = 0
-    for _ in range(count):
-        end = answer.index(b"\n", at)
-        words = answer[at:end].split()
-        if len(words) != 3:
-            raise GitFailed("this clone does not have all files of that commit")
-        yield answer[end + 1 : end + 1 + int(words[2])]
-        at = end + int(words[2]) + 2
+def _hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in PurePosixPath(path).parts)
