@@ -39,7 +39,8 @@ from reconciler.cluster.process import SystemClock
 from reconciler.cluster.render import render, templates_of
 from reconciler.cluster.ssh import Refused
 from reconciler.cluster.sshconfig import Asked, parse
-from reconciler.convert import universal
+from reconciler.convert import pickles
+from reconciler.convert.torchfile import Archive
 from reconciler.domain.loading import load
 from reconciler.local import indexed
 from reconciler.local.indexed import IndexedDataset, NotIndexed
@@ -580,8 +581,8 @@ def test_a_hostile_pickle_is_read_as_data_or_refused_at_once(
     path = tmp_path / "shard.pt"
     path.write_bytes(archive_of(HOSTILE[name]))
     began = time.monotonic()
-    with contextlib.suppress(universal.Refused):
-        universal.Archive(path).load()
+    with contextlib.suppress(pickles.Refused):
+        Archive(path).load()
     assert time.monotonic() - began < 10
     assert sorted(each.name for each in tmp_path.iterdir()) == ["shard.pt"]
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "lint-script": ("reconciler.cli.lint_script", "lint_script"),
     "mix": ("reconciler.cli.mix", "mix"),
     "convert": ("reconciler.cli.convert", "convert"),
+    "verify": ("reconciler.cli.convert", "verify"),
     "local": ("reconciler.cli.local", "local"),
     "unlock": ("reconciler.cli.unlock", "unlock"),
 }

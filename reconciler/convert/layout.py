@@ -1,25 +1,51 @@
-"""What the reconciler needs to know about conversion without reading tensors: names, the program, and safe sizes.
+"""What the reconciler needs to know about conversion without doing any: the program and its names.
 
-The converter itself is `universal.py`, one self-contained file that is copied to the cluster and run there.
+The converter is one program of the files below, joined when it is sent to a cluster and run there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
-PROGRAM = Path(__file__).with_name("universal.py")
+from reconciler.convert.sizes import ranks_without_elements as ranks_without_elements
+from reconciler.convert.sizes import universal_loads_at as universal_loads_at
+
+PROGRAM_FILES: Final = (
+    "pickles.py",
+    "checksums.py",
+    "torchfile.py",
+    "torchwriter.py",
+    "folder.py",
+    "source.py",
+    "merging.py",
+    "rounding.py",
+    "progress.py",
+    "workers.py",
+    "sizes.py",
+    "result.py",
+    "writing.py",
+    "receipt.py",
+    "verification.py",
+    "partial.py",
+    "universal.py",
+)
+"""In this order they are one program; the last one runs it."""
+PROGRAM = Path(__file__).with_name(PROGRAM_FILES[-1])
+"""Runs from here as it is, where this project is installed."""
 POINTER = "latest_universal"
 RECEIPT = "receipt.json"
 DONE_LINE = "*** Done!"
 
+_FUTURE = "from __future__ import annotations\n"
 _STEP_FOLDER = re.compile(r"global_step(0|[1-9]\d{0,11})")
 
 
 def program_text() -> str:
     """The converter as text, to be shipped with a job and run as `python3 universal.py SOURCE TARGET`."""
-    return PROGRAM.read_text(encoding="utf-8")
+    texts = [PROGRAM.with_name(name).read_text(encoding="utf-8") for name in PROGRAM_FILES]
+    return _FUTURE + "\n\n".join(text.replace(_FUTURE, "", 1) for text in texts)
 
 
 def universal_folder(step_folder: str) -> str:
@@ -31,21 +57,3 @@ def universal_folder(step_folder: str) -> str:
     if _STEP_FOLDER.fullmatch(step_folder) is None:
         raise ValueError(f"{step_folder!r} is not a checkpoint folder's name; it must be global_stepN")
     return f"{step_folder}_universal"
-
-
-def ranks_without_elements(group_elements: int, data_parallel: int) -> int:
-    """How many data-parallel ranks own no element of an optimizer group of `group_elements` elements.
-
-    The flat buffer is padded to a multiple of twice the ranks and cut in equal shards, so a small group can end before
-    the last shards begin. DeepSpeed (0.15.4 to 0.19.8) cannot load a universal checkpoint on such a rank: its loader
-    takes the first entry of an empty list of steps.
-    """
-    if group_elements < 1 or data_parallel < 1:
-        raise ValueError("a group has at least one element, and a run at least one rank")
-    shard = 2 * -(-group_elements // (2 * data_parallel))
-    return data_parallel - -(-group_elements // shard)
-
-
-def universal_loads_at(groups_elements: Iterable[int], data_parallel: int) -> bool:
-    """Whether an unpatched DeepSpeed can load a universal checkpoint of these groups at this data-parallel size."""
-    return all(ranks_without_elements(elements, data_parallel) == 0 for elements in groups_elements)

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pickle
-import shutil
 import signal
 import struct
 import subprocess
@@ -21,6 +20,12 @@ import torch
 
 from reconciler.convert import universal
 from reconciler.convert.layout import PROGRAM
+from reconciler.convert.merging import placed
+from reconciler.convert.partial import lock
+from reconciler.convert.pickles import Refused, Storage, rebuilt
+from reconciler.convert.result import read_back
+from reconciler.convert.torchwriter import save
+from reconciler.convert.verification import verify
 from tests.convert.zero_writer import BF16, ZERO, Saved, State, deepspeed_named, state_of, write_checkpoint
 
 RANK = "bf16_zero_pp_rank_{}_mp_rank_00_optim_states.pt"
@@ -33,7 +38,7 @@ def whole_state(seed: int = 0) -> State:
 
 def refused(source: Path, target: Path) -> str:
     """The message of the refusal; checks that nothing was published or left behind."""
-    with pytest.raises(universal.Refused) as caught:
+    with pytest.raises(Refused) as caught:
         universal.convert(source, target)
     left = [path.name for path in target.iterdir() if "universal" in path.name] if target.is_dir() else []
     assert left == []
@@ -89,9 +94,14 @@ def resave(path: Path, change: Callable[[Any], None], *, to_buffer: bool = True)
             torch.save(content, path)
 
 
-def other_optimizer(content: dict[str, Any]) -> None:
+def factored_optimizer(content: dict[str, Any]) -> None:
     for state in content["optimizer_state_dict"]["base_optimizer_state"]["state"].values():
-        state["hessian"] = state.pop("exp_avg_sq")
+        state["exp_avg_sq_row"] = state.pop("exp_avg_sq")[:2].clone()
+
+
+def quantized_optimizer(content: dict[str, Any]) -> None:
+    for state in content["optimizer_state_dict"]["base_optimizer_state"]["state"].values():
+        state["state1"] = state.pop("exp_avg").to(torch.uint8)
 
 
 def other_count(content: dict[str, Any]) -> None:
@@ -141,7 +151,8 @@ DAMAGE = [
     pytest.param(flip, [RANK.format(3), "checksum"], id="a flipped bit in a shard"),
     pytest.param(rename_over, [RANK.format(1), f"saved as {RANK.format(2)}"], id="two shards exchanged"),
     pytest.param(linked_out, [RANK.format(0), "links"], id="a shard that is a link"),
-    pytest.param(changed(RANK.format(0), other_optimizer), ["hessian", "--finetune"], id="another optimizer"),
+    pytest.param(changed(RANK.format(0), factored_optimizer), ["exp_avg_sq_row", "--finetune"], id="factored moments"),
+    pytest.param(changed(RANK.format(0), quantized_optimizer), ["state1", "--finetune"], id="quantized moments"),
     pytest.param(changed(RANK.format(1), other_count), ["cut into 8 shards"], id="a shard of another size of run"),
     pytest.param(changed(RANK.format(1), other_step), ["disagree on the step"], id="a shard of another step"),
     pytest.param(changed(RANK.format(1), shorter_moments), ["differs in size"], id="moments cut short"),
@@ -193,18 +204,21 @@ def test_a_shard_of_another_run_is_caught_by_the_weights(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("name", "words"),
     [
-        pytest.param(["mp_rank_01_model_states.pt"], id="two model files"),
-        pytest.param(["bf16_zero_pp_rank_0_mp_rank_01_optim_states.pt"], id="a shard of another tensor rank"),
-        pytest.param(["layer_00-model_states.pt"], id="pipeline layers"),
+        pytest.param(
+            "mp_rank_01_model_states.pt", "shard of rank 0, 1 of model-parallel rank 1 is missing", id="model"
+        ),
+        pytest.param(
+            "bf16_zero_pp_rank_0_mp_rank_01_optim_states.pt", "mp_rank_01_model_states.pt is missing", id="shard"
+        ),
+        pytest.param("layer_00-model_states.pt", f"saved as {MODEL}", id="layer"),
     ],
 )
-def test_model_parallel_checkpoints_are_refused_with_a_way_out(tmp_path: Path, names: list[str]) -> None:
+def test_a_file_of_a_model_parallel_run_among_others_is_refused(tmp_path: Path, name: str, words: str) -> None:
     source = write_checkpoint(tmp_path, whole_state(), Saved(2))
-    for name in names:
-        (source / name).write_bytes((source / MODEL).read_bytes())
-    assert "TP=1 and PP=1" in refused(source, tmp_path)
+    (source / name).write_bytes((source / MODEL).read_bytes())
+    assert words in refused(source, tmp_path)
 
 
 class Hostile:
@@ -251,12 +265,15 @@ def test_pickles_are_read_with_known_classes_only(tmp_path: Path, payload: bytes
 
 
 def test_a_tensor_cannot_reach_beyond_its_own_data(tmp_path: Path) -> None:
-    """The whole file is mapped, so a view must be held inside its own record."""
+    """The file holds other things too, so a tensor must be held inside its own record."""
+    four = Storage(None, "data/0", "float32", 4)
     with pytest.raises(ValueError, match="beyond its data"):
-        universal.rebuilt(torch.zeros(10)[2:6], 0, (5,), (1,))
+        rebuilt(four, 0, (5,), (1,))
+    with pytest.raises(ValueError, match="beyond its data"):
+        rebuilt(four, 1, (2, 2), (2, 1))
     with pytest.raises(ValueError, match="impossible shape"):
-        universal.rebuilt(torch.zeros(10), -1, (2,), (1,))
-    assert universal.rebuilt(torch.arange(10)[2:6], 1, (3,), (1,)).tolist() == [3, 4, 5]
+        rebuilt(four, -1, (2,), (1,))
+    assert rebuilt(four, 1, (3,), (1,)).numel == 3
 
 
 def test_compressed_entries_are_refused(tmp_path: Path) -> None:
@@ -287,7 +304,7 @@ def test_something_else_in_the_place_of_the_result_is_left_alone(tmp_path: Path)
     other = tmp_path / "global_step120_universal"
     other.mkdir()
     (other / "precious").write_text("mine")
-    with pytest.raises(universal.Refused, match="not made by this converter"):
+    with pytest.raises(Refused, match="not made by this converter"):
         universal.convert(source, tmp_path)
     assert (other / "precious").read_text() == "mine"
     assert not (tmp_path / "latest_universal").exists()
@@ -298,16 +315,39 @@ def test_a_result_of_other_files_is_not_taken_for_this_one(tmp_path: Path) -> No
     source = write_checkpoint(tmp_path / "one", whole_state(seed=1), Saved(2))
     other = write_checkpoint(tmp_path / "two", whole_state(seed=2), Saved(2))
     universal.convert(other, tmp_path / "one")
-    with pytest.raises(universal.Refused, match="made from other files"):
+    with pytest.raises(Refused, match="made from other files"):
         universal.convert(source, tmp_path / "one")
 
 
 def damaged_tensor(result: Path) -> None:
     path = result / "zero" / "a.weight" / "exp_avg.pt"
     data = bytearray(path.read_bytes())
-    at = data.find(bytes(universal.octets(whole_state().groups[0]["a.weight"]["exp_avg"]))[:32])
+    at = data.find(whole_state().groups[0]["a.weight"]["exp_avg"].numpy().tobytes()[:32])
     data[at + 9] ^= 0x10
     path.write_bytes(data)
+
+
+def damaged_frame(result: Path) -> None:
+    """A bit of the label `cat_dim`, which says how a loader cuts the tensor."""
+    path = result / "zero" / "a.weight" / "exp_avg.pt"
+    data = bytearray(path.read_bytes())
+    data[data.find(b"cat_dim") + 3] ^= 0x01
+    path.write_bytes(data)
+
+
+def damaged_model(result: Path) -> None:
+    path = result / MODEL
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x01
+    path.write_bytes(data)
+
+
+def flipped_shard(result: Path) -> None:
+    """As a disk does it: no time changes."""
+    path = result.parent / "global_step120" / RANK.format(3)
+    about = path.stat()
+    flip(result.parent / "global_step120")
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
 def edited_receipt(result: Path) -> None:
@@ -329,12 +369,15 @@ def source_trained_on(result: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        pytest.param(damaged_tensor, "exp_avg.pt has changed", id="a flipped bit"),
+        pytest.param(damaged_tensor, "not the one in the receipt", id="a flipped bit"),
         pytest.param(lambda r: (r / "zero/b.weight/fp32.pt").unlink(), "fp32.pt is missing", id="a missing tensor"),
         pytest.param(lambda r: (r / "zero/extra.pt").touch(), "was added later", id="a file nobody wrote"),
+        pytest.param(damaged_frame, "exp_avg.pt: damaged", id="a flipped bit beside the tensor"),
+        pytest.param(damaged_model, "mp_rank_00_model_states.pt has changed", id="a flipped bit in the model file"),
         pytest.param(edited_receipt, "not the one in the receipt", id="an edited receipt"),
         pytest.param(lambda r: (r / "receipt.json").write_text("{}"), "unreadable", id="a broken receipt"),
         pytest.param(lambda r: (r / "receipt.json").unlink(), "not made and verified", id="no receipt"),
+        pytest.param(flipped_shard, "trust neither", id="a flipped bit in a shard"),
         pytest.param(source_trained_on, "has changed since", id="a source saved again with other content"),
     ],
 )
@@ -344,10 +387,10 @@ def test_verification_catches_what_happened_to_a_result(
     source = write_checkpoint(tmp_path, whole_state(), Saved(4))
     universal.convert(source, tmp_path)
     result = tmp_path / "global_step120_universal"
-    assert universal.verify(tmp_path)["source_compared"] is True
+    assert verify(tmp_path)["source_compared"] is True
     damage(result)
-    with pytest.raises(universal.Refused, match=words):
-        universal.verify(result)
+    with pytest.raises(Refused, match=words):
+        verify(result)
 
 
 def test_a_result_whose_receipt_was_forged_with_it_still_fails_against_its_source(tmp_path: Path) -> None:
@@ -359,67 +402,70 @@ def test_a_result_whose_receipt_was_forged_with_it_still_fails_against_its_sourc
     content["param"][0, 0] += 1
     torch.save(content, path)
     receipt = json.loads((result / "receipt.json").read_text())
-    receipt["tensors"]["a.weight"]["fp32"] = universal.written_tensor(path)[0]
-    receipt["files"]["zero/a.weight/fp32.pt"] = universal.written_files(result)["zero/a.weight/fp32.pt"]
+    found = read_back(path)
+    receipt["tensors"]["a.weight"]["fp32"], receipt["files"]["zero/a.weight/fp32.pt"] = found.facts, found.file
     (result / "receipt.json").write_text(json.dumps(receipt))
-    with pytest.raises(universal.Refused, match="does not hold what the shards"):
-        universal.verify(result)
+    with pytest.raises(Refused, match="does not hold what the shards"):
+        verify(result)
     for entry in source.iterdir():
         entry.unlink()
     source.rmdir()
-    assert universal.verify(result)["source_compared"] is False
+    assert verify(result)["source_compared"] is False
 
 
 def test_a_wrong_merge_is_never_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verification places parameters by arithmetic, not by the mappings that merging went by."""
+    """What is read back is held against what was read, whatever wrote it where."""
     source = write_checkpoint(tmp_path, whole_state(), Saved(4))
-    right = universal.merged
+    right = placed
 
-    def one_element_off(*arguments: Any) -> torch.Tensor:
-        whole = right(*arguments)
-        return whole.reshape(-1).roll(1).view(whole.shape)
+    def exchanged(parameter: Any, rank: int, start: int, count: int) -> Any:
+        for first, length, at in right(parameter, rank, start, count):
+            half = length // 2
+            yield first, half, at + length - half
+            yield first + half, length - half, at
 
-    monkeypatch.setattr(universal, "merged", one_element_off)
+    monkeypatch.setattr("reconciler.convert.writing.placed", exchanged)
     options = universal.Options(compare_weights=False)
-    with pytest.raises(universal.Refused, match="does not hold what the shards"):
+    with pytest.raises(Refused, match="does not hold what the shards"):
         universal.convert(source, tmp_path, options)
     assert [path.name for path in tmp_path.iterdir() if "universal" in path.name] == []
 
 
 def test_a_source_saved_again_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_checkpoint(tmp_path, whole_state(), Saved(2))
-    compare = universal.compare_with_source
+    beside = universal.write_beside
 
     def saved_again(*arguments: Any) -> Any:
-        compared = compare(*arguments)
         os.utime(source / RANK.format(1), ns=(1, 1))
-        return compared
+        return beside(*arguments)
 
-    monkeypatch.setattr(universal, "compare_with_source", saved_again)
+    monkeypatch.setattr(universal, "write_beside", saved_again)
     assert f"{RANK.format(1)}: changed during the conversion" in refused(source, tmp_path)
 
 
 def test_a_bad_copy_of_the_model_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_checkpoint(tmp_path, whole_state(), Saved(2))
-    monkeypatch.setattr(shutil, "copy2", lambda old, new: Path(new).write_bytes(Path(old).read_bytes()[:-1]))
+    right = universal.copied
+
+    def cut_short(old: Path, new: Path) -> str:
+        digest = right(old, new)
+        os.truncate(new, new.stat().st_size - 1)
+        return digest
+
+    monkeypatch.setattr(universal, "copied", cut_short)
     assert "the copy differs" in refused(source, tmp_path)
 
 
 def test_a_wrong_step_is_never_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_checkpoint(tmp_path, whole_state(), Saved(2))
-    right = universal.save
-
-    def later_step(value: Any, path: Path) -> None:
-        right(value + 1 if path.name == "step.pt" else value, path)
-
-    monkeypatch.setattr(universal, "save", later_step)
+    monkeypatch.setattr("reconciler.convert.writing.save", lambda value, path: save(121, path))
     assert "holds step 121.0, the shards 120.0" in refused(source, tmp_path)
 
 
 def test_a_conversion_killed_anywhere_is_done_again_with_the_same_result(tmp_path: Path) -> None:
     shapes: dict[str, tuple[int, ...]] = {f"layers.{n}.weight": (512, 512) for n in range(16)}
     source = write_checkpoint(tmp_path, state_of([shapes, {"norm.weight": (512,)}]), Saved(4))
-    for stop_at in ("shards,", "merging:", "verifying:"):
+    for stop_at in ("shards,", "converting:", "checking"):
         kill_at(stop_at, source, tmp_path)
         assert len(list(tmp_path.glob("global_step120_universal.partial-*"))) == 1
         assert not (tmp_path / "global_step120_universal").exists()
@@ -450,8 +496,11 @@ def test_two_conversions_at_once_do_not_touch_each_other(tmp_path: Path) -> None
     source = write_checkpoint(tmp_path, whole_state(), Saved(2))
     partial = tmp_path / "global_step120_universal.partial-other-1"
     partial.mkdir()
-    with universal.held(partial), pytest.raises(universal.Refused, match="another conversion"):
+    handle = os.open(partial, os.O_RDONLY)
+    lock(handle, partial)
+    with pytest.raises(Refused, match="another conversion"):
         universal.convert(source, tmp_path)
     assert partial.is_dir()
+    os.close(handle)
     universal.convert(source, tmp_path)
     assert not partial.exists()

@@ -103,26 +103,49 @@ class Saved:
     nested: bool = False
     old_paddings: bool = False
     step_in_groups: bool = False
+    names: dict[str, str] = field(default_factory=dict)
+    """Other names that the optimizer has for its moments; "" for a moment that it has not."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """What the model file says beside the usual."""
+    layers: bool = False
+    """As a pipeline saves: the weights of layer N, whose parameters are named `N.…`, in a file of their own."""
 
 
 def write_checkpoint(root: Path, state: State, how: Saved) -> Path:
     """Write `root`/global_stepN with its pointers; returns the global_stepN folder."""
+    return write_model_parallel(root, [state], how)
+
+
+def write_model_parallel(root: Path, states: list[State], how: Saved) -> Path:
+    """The same of several model-parallel ranks, each with the state that it holds."""
     folder = root / f"global_step{how.iteration}"
     folder.mkdir(parents=True)
-    torch.save(model_states(state, how), folder / "mp_rank_00_model_states.pt")
-    for rank in range(how.data_parallel):
-        with deepspeed_named():
-            content = {"optimizer_state_dict": shard_of(state, how, rank), "ds_config": {}, "ds_version": "0.17.5"}
-            torch.save(content, folder / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
+    for part, state in enumerate(states):
+        torch.save(model_states(state, how, len(states)), folder / f"mp_rank_{part:02d}_model_states.pt")
+        for rank in range(how.data_parallel):
+            with deepspeed_named():
+                content = {"optimizer_state_dict": shard_of(state, how, rank), "ds_config": {}, "ds_version": "0.17.5"}
+                torch.save(content, folder / f"bf16_zero_pp_rank_{rank}_mp_rank_{part:02d}_optim_states.pt")
     (root / "latest").write_text(folder.name)
     (root / "latest_checkpointed_iteration.txt").write_text(str(how.iteration))
     return folder
 
 
-def model_states(state: State, how: Saved) -> dict[str, Any]:
+def write_layers(folder: Path, state: State, tensor: int) -> None:
+    """The layer files of one tensor-parallel rank of a stage."""
+    layers: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensors in state.parameters().items():
+        layer, _, rest = name.partition(".")
+        layers.setdefault(layer, {})[rest] = tensors["fp32"].to(torch.bfloat16)
+    for layer, weights in layers.items():
+        if layer.isdecimal():
+            torch.save(weights, folder / f"layer_{int(layer):02d}-model_{tensor:02d}-model_states.pt")
+
+
+def model_states(state: State, how: Saved, parts: int = 1) -> dict[str, Any]:
     weights = {name: tensors["fp32"].to(torch.bfloat16) for name, tensors in state.parameters().items()}
     return {
-        "module": {"language_model": {"encoder": weights}} if how.nested else weights,
+        "module": None if how.layers else {"language_model": {"encoder": weights}} if how.nested else weights,
         "param_shapes": [
             OrderedDict((named(name, how), tensors["fp32"].shape) for name, tensors in group.items())
             for group in state.groups
@@ -130,7 +153,7 @@ def model_states(state: State, how: Saved) -> dict[str, Any]:
         "lr_scheduler": {"num_steps": 7680, "max_lr": 2e-4},
         "global_steps": how.iteration,
         "dp_world_size": how.data_parallel,
-        "mp_world_size": 1,
+        "mp_world_size": parts,
         "ds_version": "0.17.5",
         "optimizer": None,
         "args": argparse.Namespace(num_layers=2, params_dtype=torch.bfloat16, consumed_train_samples=7680),
@@ -138,6 +161,7 @@ def model_states(state: State, how: Saved) -> dict[str, Any]:
         "iteration": how.iteration,
         "rng_state": [{"random_rng_state": (3, (1, 2)), "torch_rng_state": torch.get_rng_state(), "raw": b"\x00\xff"}],
         "universal_checkpoint_info": how.info,
+        **how.model,
     }
 
 
@@ -155,7 +179,8 @@ def shard_of(state: State, how: Saved, rank: int) -> dict[str, Any]:
     paddings = [paddings_of(how, rank, shard, padding) for _, shard, padding in cuts]
     inner: dict[int, dict[str, Any]] = {}
     for g, flat in enumerate(flats):
-        inner[g] = {"exp_avg": flat["exp_avg"], "exp_avg_sq": flat["exp_avg_sq"]}
+        moments = {how.names.get(name, name): flat[name] for name in STATES[1:]}
+        inner[g] = {name: moment for name, moment in moments.items() if name}
         if not how.step_in_groups:
             inner[g]["step"] = torch.tensor(float(state.step))
     step = {"step": state.step} if how.step_in_groups else {}
