@@ -18,6 +18,7 @@ from reconciler.cluster.observe import ObserveRequest, observe
 from reconciler.cluster.ports import Locked, OutcomeUnknown, Pace, Transport
 from reconciler.cluster.render import render, templates_of
 from reconciler.convert.layout import program_text
+from reconciler.domain.catalog import source_places
 from reconciler.launcher.agreement import agrees
 from reconciler.model.cluster import ClusterSpec, LocalTransport
 from reconciler.model.observed import ListSeen, Observed, Unread, Wish
@@ -101,7 +102,7 @@ def look(desired: Desired, link: Transport, also: Iterable[str] = ()) -> Look:
     )
     observed = observe(link, request)
     planned = plan(desired, observed)
-    broken = (*checks.judge(planned, observed), *disagreements(desired, planned.actions))
+    broken = (*checks.judge(planned, observed, sources(desired)), *disagreements(desired, planned.actions))
     if broken:
         planned = replace(planned, refusals=(*planned.refusals, *broken))
     return Look(observed, planned)
@@ -118,6 +119,13 @@ def look_into(desired: Desired, link: Transport, folders: Iterable[str]) -> Obse
         windows=WINDOWS_PER_LOG,
     )
     return observe(link, request)
+
+
+def sources(desired: Desired) -> tuple[tuple[str, object], ...]:
+    """(campaign, source) of every stage and strategy that the manifests hold, whichever campaign is looked at."""
+    catalog = desired.catalog
+    stages = [(campaign, stage) for campaign in catalog.campaigns for stage in catalog.stages(campaign)]
+    return tuple((campaign, source) for campaign, stage in stages for _, source in source_places(stage))
 
 
 def act(desired: Desired, link: Transport, seen: Look) -> Pass:

@@ -77,7 +77,7 @@ def _apply(opened: Opened, saved: str | None, *, until_done: bool, yes: bool) ->
     seen = loop.look(desired, link, keeper.wanted())
     if saved is not None:
         _same_or_stop(saved, seen)
-    if seen.plan.refusals or seen.plan.done or (not seen.plan.actions and not until_done):
+    if seen.plan.refusals or (not seen.plan.actions and (seen.plan.done or not until_done)):
         console.print(plan_view.render(seen.plan) if not seen.plan.done else plan_view.summary(seen.plan))
         keeper.keep(loop.Pass(seen, ()))
         keeper.close()

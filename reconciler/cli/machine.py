@@ -64,6 +64,7 @@ def status_json(plan: Plan) -> str:
         "dirty": plan.dirty,
         "done": plan.done,
         "stages": [asdict(status) for status in plan.stages],
+        "retained": asdict(plan.retained),
     }
     return json.dumps(_plain(body), indent=2, sort_keys=True) + "\n"
 

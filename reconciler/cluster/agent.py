@@ -34,9 +34,9 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
     from reconciler.cluster.agent_disk import MESSAGE_CHARS_MAX, Disk, Refused, disk_trouble, read_text, read_whole
     from reconciler.cluster.agent_folders import folders_seen
     from reconciler.cluster.agent_journal import Journal, known_jobs, receipt_of, users_in_doubt
-    from reconciler.cluster.agent_lock import Held, Lock, lock_seen
+    from reconciler.cluster.agent_lock import Held, Lock, lock_seen, unlock
     from reconciler.cluster.agent_pbs import Pbs, Unreadable, workspace_tag
-    from reconciler.cluster.agent_work import execute, unlock
+    from reconciler.cluster.agent_work import execute
 
 LIST_BYTES_MAX = 8 * 1024 * 1024
 LISTS_BYTES_MAX = 32 * 1024 * 1024

@@ -14,7 +14,15 @@ if MYPY:
     Json = Dict[str, Any]
 
 if __name__ != "__main__":  # sent to a cluster, all are one program
-    from reconciler.cluster.agent_checkpoints import FOLDER_ENTRIES_MAX, STEP, converted, saves
+    from reconciler.cluster.agent_checkpoints import (
+        FOLDER_ENTRIES_MAX,
+        PRUNED,
+        STEP,
+        converted,
+        copy_seen,
+        saves,
+        tree_bytes,
+    )
     from reconciler.cluster.agent_disk import (
         JSON_BYTES_MAX,
         MESSAGE_CHARS_MAX,
@@ -43,7 +51,16 @@ RESULT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})\.(log|json)")
 EVALUATION = re.compile(r"leg-(\d{1,4})-(\d{1,12})")
 EVALUATION_BYTES_MAX = 1024 * 1024
 VALIDATION = re.compile(rb"validation loss at [^|]{0,200}\| lm loss value=\s*([0-9.einfa+-]+?)\s*\|?\s*lm loss PPL=")
-NO_LEG = {"checkpoints": [], "latest": None, "tracker": None, "logs": [], "converted": None}  # type: Json
+NO_LEG = {
+    "checkpoints": [],
+    "latest": None,
+    "tracker": None,
+    "logs": [],
+    "converted": None,
+    "copy_size": 0,
+    "copy_identity": "",
+    "pruned": [],
+}  # type: Json
 NOTHING = {"recipe": None, "legs": [], "evaluations": [], "verdicts": {}, "external": {}, "stop": False, "ran": []}  # type: Json
 
 
@@ -111,12 +128,17 @@ class Attempts:
             leg = legs.setdefault(int(found.group(1)), dict(NO_LEG))  # type: ignore[union-attr]
             if found.group(2):  # type: ignore[union-attr]
                 leg["converted"] = converted(path, self.disk.check_inside)
+                leg.update(copy_seen(path, leg["converted"]))
             else:
                 steps = self.folders(path, STEP)
                 leg.update(saves(path, steps, data_parallel, self.disk.check_inside))
                 for entry in leg["checkpoints"] if self.inside else ():
                     if not entry["why"] and time.monotonic() < self.until:
                         look_inside(entry, os.path.join(path, "global_step{}".format(entry["iteration"])))
+            asides = ((aside, os.path.join(path, aside)) for aside in self.folders(path, PRUNED))
+            leg["pruned"] = leg["pruned"] + [
+                {"path": "{}/{}".format(name, aside), "size": tree_bytes(inner)} for aside, inner in asides
+            ]
         for number, ended, name in self.train_logs(os.path.join(folder, "jobs")):
             log = TrainLogFile(os.path.join(folder, "jobs", name), self.windows, self.until)
             leg = legs.setdefault(number, dict(NO_LEG))

@@ -1,8 +1,11 @@
 """Which checkpoints a folder holds, and which of them are complete: by its pointers and its files' names and sizes."""
 
+import contextlib
+import hashlib
 import json
 import os
 import re
+import stat
 
 MYPY = False
 if MYPY:
@@ -21,6 +24,11 @@ SMALLER_THAN_PEERS = 0.5
 SAME_SIZE_BYTES = 4096
 RECEIPT_BYTES_MAX = 64 * 1024 * 1024
 FOLDER_ENTRIES_MAX = 100000
+PRUNED = re.compile(r"\.pruned-[0-9a-f]{16}-global_step\d{1,12}(_universal)?")
+"""A folder that was set aside to be deleted: what it was, and its name."""
+IDENTITY_DIGITS = 16
+CONVERTER_FILES, CONVERTER_FOLDERS = ("receipt.json",), ("zero",)
+DEPTH_MAX = 8
 
 
 def pointers(folder: str) -> "Tuple[Optional[int], Optional[int]]":
@@ -41,7 +49,7 @@ def saves(folder: str, names: "List[str]", data_parallel: int, check_inside: "Ca
     for step in reversed(steps):
         path = os.path.join(folder, "global_step{}".format(step))
         check_inside(path)
-        files = file_sizes(path)
+        files, identity, saved = listed(path)
         why = files_wanting(files, data_parallel) or pointer_wanting(step, tracker, newest=steps[-1])
         if not why and proven:
             why = unlike(files, proven)
@@ -49,7 +57,7 @@ def saves(folder: str, names: "List[str]", data_parallel: int, check_inside: "Ca
             # The newest is what is loaded next, so only there is it worth opening every file.
             why = cut_short(path, files)
             proven = {} if why else files
-        checkpoints.append(checkpoint(step, why, files))
+        checkpoints.append(dict(checkpoint(step, why, files), identity=identity, saved=saved))
     checkpoints.reverse()
     return {"checkpoints": checkpoints, "latest": latest, "tracker": tracker}
 
@@ -64,7 +72,22 @@ def checkpoint(step: int, why: str, files: "Dict[str, int]", universal: bool = F
         "size": sum(files.values()),
         "universal": universal,
         "inside": None,
+        "identity": "",
+        "saved": 0.0,
     }
+
+
+def newest(folder: str, names: "List[str]", data_parallel: int, before: float) -> "Tuple[Optional[int], Optional[int]]":
+    """(newest iteration that was complete before a moment, what `latest` names) of a leg."""
+    latest, tracker = pointers(folder)
+    steps = sorted(int(STEP.fullmatch(name).group(1)) for name in names)  # type: ignore[union-attr]
+    for step in reversed(steps):
+        path = os.path.join(folder, "global_step{}".format(step))
+        files, _, saved = listed(path)
+        why = files_wanting(files, data_parallel) or pointer_wanting(step, tracker, newest=steps[-1])
+        if saved <= before and not (why or cut_short(path, files)):
+            return step, latest
+    return None, latest
 
 
 def converted(folder: str, check_inside: "Callable[[str], None]") -> "Optional[int]":
@@ -96,17 +119,60 @@ def small_text(path: str) -> "Optional[str]":
 
 
 def file_sizes(folder: str) -> "Dict[str, int]":
-    sizes = {}
+    return listed(folder)[0]
+
+
+def listed(folder: str) -> "Tuple[Dict[str, int], str, float]":
+    """Sizes of the shards of a folder, its identity, and when a file of it was written or changed last."""
+    found = {}
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.endswith(".pt"):
-                try:
-                    sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
-                except FileNotFoundError:
-                    continue
-            if len(sizes) > FOLDER_ENTRIES_MAX:
+            with contextlib.suppress(FileNotFoundError):
+                found[entry.name] = entry.stat(follow_symlinks=False)
+            if len(found) > FOLDER_ENTRIES_MAX:
                 raise Refused("{} holds more than {} files".format(folder, FOLDER_ENTRIES_MAX))
-    return sizes
+    sizes = {name: about.st_size for name, about in found.items() if name.endswith(".pt")}
+    saved = max((about.st_ctime for about in found.values()), default=0.0)
+    return sizes, identity_of(os.stat(folder).st_ino, found), saved
+
+
+def identity_of(inode: int, found: "Dict[str, Any]") -> str:
+    """Of a folder with this inode and these entries; "" if something lies in it that neither launcher nor converter
+    writes."""
+    rows = [str(inode)]
+    for name, about in sorted(found.items()):
+        if stat.S_ISREG(about.st_mode) and (name.endswith(".pt") or name in CONVERTER_FILES):
+            rows.append("{}/{}/{}/{}".format(name, about.st_ino, about.st_size, about.st_mtime_ns))
+        elif stat.S_ISDIR(about.st_mode) and name in CONVERTER_FOLDERS:
+            rows.append("{}/{}".format(name, about.st_ino))
+        else:
+            return ""
+    return hashlib.sha256("\n".join(rows).encode("ascii", "backslashreplace")).hexdigest()[:IDENTITY_DIGITS]
+
+
+def tree_bytes(folder: str, depth: int = 0) -> int:
+    """Of all files in a folder that may be on its way to be deleted."""
+    total = 0
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    about = entry.stat(follow_symlinks=False)
+                    if not stat.S_ISDIR(about.st_mode):
+                        total += about.st_size
+                    elif depth < DEPTH_MAX:
+                        total += tree_bytes(os.path.join(folder, entry.name), depth + 1)
+    except FileNotFoundError:
+        return total
+    return total
+
+
+def copy_seen(folder: str, iteration: "Optional[int]") -> "Json":
+    """Bytes and identity of the universal copy of an iteration in a folder."""
+    if iteration is None:
+        return {"copy_size": 0, "copy_identity": ""}
+    path = os.path.join(folder, "global_step{}_universal".format(iteration))
+    return {"copy_size": tree_bytes(path), "copy_identity": listed(path)[1]}
 
 
 def count_ranks(files: "Dict[str, int]") -> int:

@@ -177,12 +177,18 @@ def make_folders(path: str) -> None:
 def sync_folder(folder: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        sync_descriptor(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_descriptor(folder: int) -> None:
+    """Of an open folder."""
+    try:
+        os.fsync(folder)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync no folders
             raise
-    finally:
-        os.close(descriptor)
 
 
 def discard(path: str) -> None:

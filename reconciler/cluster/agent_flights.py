@@ -6,11 +6,13 @@ whether it runs; of any other only its age does.
 
 import contextlib
 import os
+import re
+import stat
 import time
 
 MYPY = False
 if MYPY:
-    from typing import Any, Callable, Dict, List, Set
+    from typing import Any, Callable, Dict, List, Optional, Set
 
     Json = Dict[str, Any]
 
@@ -18,12 +20,18 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
     from reconciler.cluster.agent_disk import Refused, lock_file
     from reconciler.cluster.agent_journal import Journal
     from reconciler.cluster.agent_lock import LOCK, identity
+    from reconciler.cluster.agent_pbs import job_id_in
     from reconciler.cluster.agent_qstat import moment_of
 
 ORPHAN_S_MAX = 900.0
 """How long a qsub is given that was begun where this process cannot see whether it still runs (another login node)."""
 ROUTING_GRACE_S = 300.0
 """How long PBS may not list a job that it has taken: on its way through a routing queue (so has it `planner/ended`)."""
+
+
+JOB_BEGINS = re.compile(rb"(?m)^reconcile: \S{1,40} job (\S{1,200}) begins on ")
+"""What every job says first (`templates/header.pbs`)."""
+LOG_HEAD_BYTES = 1024 * 1024
 
 
 class Flights:
@@ -132,3 +140,16 @@ class Flights:
             "its script lies there and the journal has nothing of it; a routing queue may hide its job for another "
             "{:.0f} s, then it is submitted if PBS does not list it".format(left)
         )
+
+
+def left_in_log(path: str) -> "Optional[str]":
+    """The id of a job that has begun, by the first words of its log: on a server that keeps no history this is all that
+    is left of one that ended before anybody looked."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        ordinary = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        begun = JOB_BEGINS.search(file.read(LOG_HEAD_BYTES)) if ordinary else None
+    return job_id_in(begun.group(1)) if begun is not None else None

@@ -148,8 +148,13 @@ def job_ids(entries: "List[Json]") -> "Dict[str, str]":
 
 def users_in_doubt(entries: "List[Json]") -> "List[str]":
     """Who may have a job that the journal does not know the id of: of each intent without a result, its user."""
-    intents = [entry for entry in entries if entry.get("state") not in ("done", "failed")]
+    intents = [entry for entry in entries if entry.get("state") not in ("done", "failed") and submits(entry["key"])]
     return [text_of(entry.get("user")) or user_name() for entry in intents]
+
+
+def submits(key: str) -> bool:
+    """Whether a job is what is done under a key: nothing else can be queued unseen."""
+    return KEY.fullmatch(key).group("kind") in ("convert", "train", "evaluate")  # type: ignore[union-attr]
 
 
 def receipt_of(entry: "Json") -> "Json":

@@ -206,3 +206,17 @@ def is_stale(lock: "Json") -> bool:
 def lock_seen(lock: Lock) -> "Optional[Json]":
     found = lock.read()
     return None if found is None else lock.describe(found)
+
+
+def unlock(request: "Json", clock: "Callable[[], float]") -> "Json":
+    """Remove the lock with exactly this nonce: a person has made sure that its holder is gone."""
+    disk = Disk(request["workspace"])
+    lock = Lock(disk, clock)
+    lock.own = request["release"]
+    found = None if disk.missing() else lock.read()
+    if found is None:
+        return {"note": "there is no lock"}
+    if found["nonce"] != request["release"]:
+        raise Held(lock.describe(found))
+    lock.release(request["release"])
+    return {"note": "released the lock of {}".format(found["holder"])}

@@ -3,8 +3,6 @@
 import contextlib
 import errno
 import os
-import re
-import stat
 import time
 
 MYPY = False
@@ -27,7 +25,7 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
         make_folders,
         read_whole,
     )
-    from reconciler.cluster.agent_flights import Flights
+    from reconciler.cluster.agent_flights import Flights, left_in_log
     from reconciler.cluster.agent_journal import (
         ENTRY_VERSION,
         KEY,
@@ -35,14 +33,12 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
         attempt_of,
         job_ids,
         known_jobs,
+        submits,
         users_in_doubt,
     )
-    from reconciler.cluster.agent_lock import Held, Lock
-    from reconciler.cluster.agent_logs import PIECE_BYTES
+    from reconciler.cluster.agent_lock import Lock
     from reconciler.cluster.agent_pbs import Pbs, Unreadable, job_id_in, user_name, workspace_tag
-
-JOB_BEGINS = re.compile(rb"(?m)^reconcile: \S{1,40} job (\S{1,200}) begins on ")
-"""What every job says first (`templates/header.pbs`)."""
+    from reconciler.cluster.agent_upkeep import Upkeep
 
 STOOD_STILL_S = 120.0
 """Between an intent and its qsub. Others take a qsub that they cannot see for over when its intent is 900 s old."""
@@ -64,7 +60,7 @@ class Work:
     def carry_out(self) -> "List[Json]":
         """Every action in order. The intents are looked at before the table is read: a qsub that had ended by then
         shows in the table, one that had not makes its attempt wait."""
-        if any(action["job"] is not None for action in self.request["actions"]):
+        if any(action["job"] is not None or action["upkeep"] is not None for action in self.request["actions"]):
             try:
                 self.entries = self.journal.entries(self.request["campaign"])
             except (Refused, OSError) as error:
@@ -92,7 +88,7 @@ class Work:
     def fresh_or_known(self, action: "Json") -> "Json":
         key = action["key"]
         entry = self.journal.read(key)
-        if entry is not None and entry.get("state") == "done":
+        if entry is not None and entry.get("state") == "done" and action["upkeep"] is None:
             if is_there(self.journal.path(key, ".flight")):
                 self.clear_flight(key)  # killed right after the result was written
             if action["job"] is None:
@@ -105,6 +101,8 @@ class Work:
             return self.job(action, None, refused=True)
         if action["job"] is not None:
             return self.job(action, entry)
+        if action["upkeep"] is not None:
+            return self.upkeep(action)
         self.journal.write(self.intent(action))
         try:
             self.prepare(action)
@@ -113,6 +111,30 @@ class Work:
             raise
         self.journal.write(dict(self.intent(action), state="done", ended=self.clock()))
         return outcome(key, "done")
+
+    def upkeep(self, action: "Json") -> "Json":
+        """What is done to folders. That it was done before is no reason to leave it: a folder that is there again is
+        told by what it is, and one that is not is done with."""
+        why = self.disturbs(action["key"]) if action["upkeep"]["do"] != "delete" else ""
+        if why:
+            return outcome(action["key"], "forbidden", why)
+        upkeep = Upkeep(self.disk, action["key"], action["upkeep"], self.flights.locked_at)
+        kind, told = upkeep.carry_out(self.journal, self.intent(action), self.clock)
+        return outcome(action["key"], kind, told)
+
+    def disturbs(self, key: str) -> str:
+        """Why an attempt's folders must be left alone now: a job of it is alive, or may be; "" if none is."""
+        prefix = KEY.fullmatch(key).group("prefix") + "/"  # type: ignore[union-attr]
+        if self.blocked:
+            return self.blocked
+        flying = [other for other in sorted(self.flights.flying) if other.startswith(prefix)]
+        if flying:
+            return "an earlier qsub of the attempt is still running ({})".format(flying[0])
+        try:
+            table = self.table()
+        except Unreadable as unreadable:
+            return "the job table could not be read, so nothing was touched: " + str(unreadable)
+        return self.forbidden(prefix, table)
 
     def intent(self, action: "Json") -> "Json":
         return {
@@ -149,7 +171,7 @@ class Work:
         if same:
             chosen = max(same, key=lambda job: (job["state"] != "F", len(job["id"]), job["id"]))
             return self.adopt(action, entry, chosen["id"], "found in the job table")
-        job_id = self.answered(key) or self.left_in_log(action["job"])
+        job_id = self.answered(key) or left_in_log(self.disk.place(action["job"]["log"]))
         if job_id is not None:  # also where its entry was taken away
             return self.adopt(action, entry, job_id, "qsub's answer or its log tells; PBS lists it no longer")
         script = self.disk.place(action["job"]["script"])
@@ -176,6 +198,7 @@ class Work:
             entry["key"]
             for entry in self.entries
             if entry.get("state") == "intent" and entry["key"].startswith(prefix) and entry["key"] not in listed
+            if submits(entry["key"])
             if entry["key"] in self.flights.flying or self.flights.out_of_sight(entry)
         ]
 
@@ -214,19 +237,6 @@ class Work:
             if error.errno == errno.ELOOP:
                 return None
             raise
-
-    def left_in_log(self, job: "Json") -> "Optional[str]":
-        """The id of a job that has begun, by the first words of its log: on a server that keeps no history this is all
-        that is left of one that ended before anybody looked."""
-        try:
-            descriptor = os.open(
-                self.disk.place(job["log"]), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-            )
-        except FileNotFoundError:
-            return None
-        with os.fdopen(descriptor, "rb") as file:
-            begun = JOB_BEGINS.search(file.read(PIECE_BYTES)) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-        return job_id_in(begun.group(1)) if begun is not None else None
 
     def adopt(self, action: "Json", entry: "Optional[Json]", job_id: str, how: str) -> "Json":
         entry = entry or self.intent(action)
@@ -377,17 +387,3 @@ def execute(request: "Json", clock: "Callable[[], float]") -> "Json":
         with contextlib.suppress(OSError):
             lock.release(request["nonce"])
     return {"outcomes": outcomes, "note": note}
-
-
-def unlock(request: "Json", clock: "Callable[[], float]") -> "Json":
-    """Remove the lock with exactly this nonce: a person has made sure that its holder is gone."""
-    disk = Disk(request["workspace"])
-    lock = Lock(disk, clock)
-    lock.own = request["release"]
-    found = None if disk.missing() else lock.read()
-    if found is None:
-        return {"note": "there is no lock"}
-    if found["nonce"] != request["release"]:
-        raise Held(lock.describe(found))
-    lock.release(request["release"])
-    return {"note": "released the lock of {}".format(found["holder"])}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from reconciler.model.observed import (
     LockSeen,
     LogPoint,
     LogWindow,
+    PrunedSeen,
     Receipt,
     TrainLog,
     Unread,
@@ -31,6 +33,7 @@ from reconciler.model.observed import (
 
 FILE_CHARS_MAX: Final = 8 * 1024 * 1024
 PER_LOG_MAX: Final = 4096
+PRUNED_PATH: Final = re.compile(r"leg-\d{1,4}(-source)?/\.pruned-[0-9a-f]{16}-global_step\d{1,12}(_universal)?")
 JOB_LOGS_MAX: Final = 10_000
 
 
@@ -196,6 +199,9 @@ def _leg(fields: Fields) -> LegSeen:
         tracker=fields.optional(fields.integer, "tracker"),
         logs=fields.each("logs", _train_log),
         converted=fields.optional(fields.integer, "converted"),
+        copy_bytes=fields.integer("copy_size"),
+        copy_identity=fields.text("copy_identity", 16),
+        pruned=fields.each("pruned", _pruned),
     )
     fields.end()
     return found
@@ -212,6 +218,14 @@ def _folder(fields: Fields) -> FolderSeen:
     return found
 
 
+def _pruned(fields: Fields) -> PrunedSeen:
+    found = PrunedSeen(path=fields.text("path", 200), size_bytes=fields.integer("size"))
+    fields.end()
+    if PRUNED_PATH.fullmatch(found.path) is None:
+        raise Malformed(f"{found.path[:100]!r} is not the name of a folder that was set aside")
+    return found
+
+
 def _checkpoint(fields: Fields) -> CheckpointSeen:
     why = fields.line("why")
     found = CheckpointSeen(
@@ -223,6 +237,8 @@ def _checkpoint(fields: Fields) -> CheckpointSeen:
         model_parallel=fields.integer("model_parallel"),
         universal=fields.flag("universal"),
         inside=fields.optional(lambda name: _inside(fields.fields(name)), "inside"),
+        identity=fields.text("identity", 16),
+        saved_s=fields.number("saved"),
     )
     fields.end()
     return found

@@ -20,6 +20,7 @@ from reconciler.cluster.ports import (
     Unreachable,
 )
 from reconciler.model.observed import LockSeen
+from reconciler.model.upkeep import Delete, Prune, Repair, Upkeep
 
 MARGIN_S: Final = 60.0
 """For files and the journal, beside the time that the PBS commands of a batch may take."""
@@ -36,6 +37,7 @@ def execute(link: Transport, batch: Batch) -> tuple[Outcome, ...]:
         AgentFailed: the agent says why it did nothing.
     """
     jobs = sum(1 for each in batch.actions if each.action.job is not None)
+    upkeep = sum(1 for each in batch.actions if each.action.upkeep is not None)
     answer = _ask(
         link,
         {
@@ -55,7 +57,7 @@ def execute(link: Transport, batch: Batch) -> tuple[Outcome, ...]:
             },
             "actions": [_action(each) for each in batch.actions],
         },
-        timeout_s=MARGIN_S + 2 * batch.pbs_timeout_s + jobs * batch.qsub_timeout_s,
+        timeout_s=MARGIN_S * (1 + upkeep) + 2 * batch.pbs_timeout_s + jobs * batch.qsub_timeout_s,
         what=f"{len(batch.actions)} action(s)",
     )
     try:
@@ -87,8 +89,22 @@ def _action(each: BatchAction) -> dict[str, Any]:
         "directories": list(action.directories),
         "files": [{"path": file.path, "text": file.text, "if_absent": file.if_absent} for file in action.files],
         "remove": list(action.remove),
+        "upkeep": _upkeep(action.upkeep),
         "job": job,
     }
+
+
+def _upkeep(upkeep: Upkeep | None) -> dict[str, Any] | None:
+    match upkeep:
+        case None:
+            return None
+        case Prune(folders=folders, spared=spared, settle_s=settle_s):
+            named = {folder.path: folder.identity for folder in folders}
+            return {"do": "prune", "folders": named, "spared": list(spared), "settle_s": settle_s}
+        case Delete(folders=folders):
+            return {"do": "delete", "folders": {folder.path: "" for folder in folders}}
+        case Repair(leg=leg, was=was, newest=newest):
+            return {"do": "repair", "leg": leg, "was": was, "newest": newest}
 
 
 def _ask(link: Transport, body: dict[str, Any], *, timeout_s: float, what: str) -> Fields:

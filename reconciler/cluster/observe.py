@@ -50,6 +50,7 @@ AGENT_FILES: Final = (
     "agent_inside.py",
     "agent_folders.py",
     "agent_attempts.py",
+    "agent_upkeep.py",
     "agent_work.py",
     "agent.py",
 )

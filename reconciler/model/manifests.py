@@ -7,6 +7,7 @@ document cannot show (references, order of stages, sums over several objects) is
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
@@ -234,6 +235,21 @@ class CampaignBounds(Frozen):
     """Spending of the whole campaign."""
 
 
+class Retention(Frozen):
+    """Which checkpoints of an attempt are kept, besides all that something still needs: ends of legs, sources, what a
+    recipe or a pointer names. Without `prune` nothing is deleted."""
+
+    prune: bool = False
+    """Set aside and then delete what nothing needs any more. Without it plans only say what that is, in bytes."""
+    newest: Count = 2
+    """Complete checkpoints of a leg that are kept, the newest ones."""
+    every: Tokens | None = None
+    """Besides, the first complete one in each stretch of so many tokens of the stage."""
+    settle: Walltime = Fraction(600)
+    """How long ago a checkpoint must have been saved to make older ones needless: what was just written may yet be lost
+    with a file server."""
+
+
 class CampaignSpec(Frozen):
     """Stages in order, and what holds for all of them."""
 
@@ -253,6 +269,8 @@ class CampaignSpec(Frozen):
     """Defaults for every stage."""
     bounds: CampaignBounds
     """Where to stop and ask."""
+    retention: Retention = Retention()
+    """Which checkpoints are kept."""
     waive: tuple[Waiver, ...] = ()
     """Rules that are waived for the whole campaign."""
 

@@ -159,6 +159,20 @@ class CheckpointSeen:
     """It is a `global_stepN_universal` folder."""
     inside: Inside | None = None
     """Read only where it was asked for, or of a folder where it decides which checkpoint is meant."""
+    identity: str = ""
+    """Tells the folder from any other, and from itself when a file of it is written again; empty if it holds something
+    that the launcher does not write."""
+    saved_s: float = 0.0
+    """When a file of it was written last, by the file system's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedSeen:
+    """A folder that was set aside to be deleted."""
+
+    path: str
+    """Relative to the attempt."""
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +240,11 @@ class LegSeen:
     """One per training job that left a log, in order of `ended` in the key."""
     converted: int | None = None
     """The iteration of a verified universal copy of this leg's *source*, in `leg-N-source/`."""
+    copy_bytes: int = 0
+    copy_identity: str = ""
+    """Of that copy, as of a checkpoint."""
+    pruned: tuple[PrunedSeen, ...] = ()
+    """What was set aside in either folder and is not deleted yet."""
 
     def newest_complete(self) -> CheckpointSeen | None:
         """The checkpoint a resume should start from."""

@@ -13,6 +13,8 @@ from functools import lru_cache
 from reconciler.model.problems import Problem
 from reconciler.model.recipe import Recipe
 from reconciler.model.status import StageStatus
+from reconciler.model.upkeep import Retained, Upkeep
+from reconciler.model.upkeep import semantic as upkeep_semantic
 
 
 class ActionKind(StrEnum):
@@ -27,6 +29,17 @@ class ActionKind(StrEnum):
     """Ask a live job to save and exit (kill-switch file)."""
     RESTORE = "restore"
     """Write a recipe again that was taken away."""
+    REPAIR = "repair"
+    """Have `latest` name the newest complete checkpoint."""
+    PRUNE = "prune"
+    """Set folders aside that nothing needs any more."""
+    DELETE = "delete"
+    """Delete what was set aside."""
+
+    @property
+    def submits(self) -> bool:
+        """Whether a job does it."""
+        return self in (ActionKind.CONVERT, ActionKind.TRAIN, ActionKind.EVALUATE)
 
 
 KINDS = frozenset(ActionKind)
@@ -146,6 +159,8 @@ class Action:
     """Files to unlink first (the kill-switch file before a new job); relative to the workspace."""
     trains: Training | None = None
     """Of a training job: what it is declared to do. Its job says the same, so this is not in the digest."""
+    upkeep: Upkeep | None = None
+    """What is done to the attempt's folders; the agent looks again at all of it before it does."""
 
     def semantic(self) -> object:
         """What a reviewer agreed to, without anything volatile."""
@@ -154,6 +169,7 @@ class Action:
             "key": str(self.key),
             "files": {f.path: f.sha256 for f in self.files},
             "remove": list(self.remove),
+            **({} if self.upkeep is None else {"upkeep": upkeep_semantic(self.upkeep)}),
             "job": None
             if job is None
             else {
@@ -288,6 +304,8 @@ class Plan:
     forecasts: tuple[StageForecast, ...] = ()
     outlook: CampaignForecast | None = None
     """None for a look that was not whole."""
+    retained: Retained = field(default_factory=Retained)
+    """What could be deleted; like a forecast, not part of the digest."""
     changes: tuple[Change, ...] = ()
     refusals: tuple[str, ...] = ()
     """Why this plan may be shown but not applied (found by `planner.checks`, or trained work was edited)."""

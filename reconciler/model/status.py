@@ -33,6 +33,9 @@ class Reason(StrEnum):
     NEXT_RUNG = "NextRung"
     DIVERGED = "Diverged"
     RECIPE_MISSING = "RecipeMissing"
+    LATEST_ASTRAY = "LatestAstray"
+    NOT_NEEDED = "NotNeeded"
+    SET_ASIDE = "SetAside"
     ALL_EVIDENCE = "AllEvidence"
     # waits: until the next look
     SOURCE_NOT_DONE = "SourceNotDone"

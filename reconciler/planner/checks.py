@@ -6,23 +6,27 @@ A plan that breaks one of these is shown with the reason and never applied: it i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from reconciler.model.observed import AttemptSeen, Observed, Unread
 from reconciler.model.plan import Action, ActionKey, ActionKind, Plan
 from reconciler.model.status import TrialStatus
+from reconciler.planner import upkeep_checks
 
 LIVE_LETTERS_EXCEPT = "F"
 LEG_SLACK = 3
 """Iterations by which a leg may exceed its tokens."""
 
 
-def judge(plan: Plan, observed: Observed) -> tuple[str, ...]:
-    """Every broken invariant, in words; empty for a sound plan."""
-    return tuple(_broken(plan, observed))
+def judge(plan: Plan, observed: Observed, sources: Collection[tuple[str, object]] = ()) -> tuple[str, ...]:
+    """Every broken invariant, in words; empty for a sound plan.
+
+    `sources`: (campaign, source) of every stage and strategy of all manifests.
+    """
+    return tuple(_broken(plan, observed, sources))
 
 
-def _broken(plan: Plan, observed: Observed) -> Iterator[str]:
+def _broken(plan: Plan, observed: Observed, sources: Collection[tuple[str, object]]) -> Iterator[str]:
     if plan.actions and any(isinstance(t, Unread) for t in (observed.jobs, observed.attempts, observed.receipts)):
         yield "acts on a look that was not whole"
         return
@@ -40,6 +44,7 @@ def _broken(plan: Plan, observed: Observed) -> Iterator[str]:
             yield from _trial_broken(action, trials[action.key.stage], observed)
         yield from _job_broken(action, observed)
         yield from _paths_broken(plan, action, observed)
+    yield from upkeep_checks.broken(plan, observed, sources)
 
 
 def _job_broken(action: Action, observed: Observed) -> Iterator[str]:

@@ -311,6 +311,8 @@ def _phase_of(kind: ActionKind) -> Phase:
             return Phase.TRAINING
         case ActionKind.EVALUATE | ActionKind.JUDGE:
             return Phase.EVALUATING
+        case ActionKind.REPAIR | ActionKind.PRUNE | ActionKind.DELETE:  # beside a stage's own next step
+            return Phase.WAITING
 
 
 def _phase_of_job(evidence: Evidence) -> Phase:

@@ -50,7 +50,7 @@ def _wanting(attempt: Attempt, key: ActionKey) -> bool:
             found = evidence.seen.evaluations if evidence.seen else ()
             losses = next((e.losses for e in found if f"leg-{e.leg}-{e.iteration}" == key.detail), {})
             return not set(attempt.validation_sets) <= set(losses)
-        case ActionKind.JUDGE | ActionKind.STOP | ActionKind.RESTORE:
+        case _:  # no job does it
             return False
 
 

@@ -24,6 +24,7 @@ from reconciler.planner.lists import Trouble
 from reconciler.planner.look import Look, whole
 from reconciler.planner.rungs import ladder, pilot_recipes, recipe_for
 from reconciler.planner.strays import recipe_of, stray_attempts, trained_tokens
+from reconciler.planner.upkeep import upkeep_of
 from reconciler.planner.walked import Walked, bare_status, outcome_of
 
 
@@ -45,7 +46,8 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     done = {w.status.stage for w in walked if w.status.phase is Phase.DONE}
     made = forecast.forecasts(desired, look, [(w.outcome, w.pilots) for w in walked if w.outcome is not None], done)
     total = forecast.outlook(desired, look, made, done)
-    actions = tuple(action for w in walked for action in w.actions)
+    upkeep = upkeep_of(desired, look, walked)
+    actions = (*upkeep.first, *(action for w in walked for action in w.actions), *upkeep.last)
     findings = advice(desired, look, walked)
     return Plan(
         campaign=desired.campaign,
@@ -55,6 +57,7 @@ def plan(desired: Desired, observed: Observed) -> Plan:
         stages=tuple(w.status for w in walked),
         forecasts=made,
         outlook=total,
+        retained=upkeep.retained,
         changes=tuple(replace(change, started=change.stage in trained) for change in changes),
         refusals=(
             *(w.refusal for w in walked if w.refusal),
@@ -82,7 +85,8 @@ def _walk(desired: Desired, look: Look, stage: StageManifest, before: Sequence[W
     if trouble is not None:
         return Walked(_held_or_waiting(stage, trouble))
     rungs = ladder(desired, look, stage, previous)
-    return climb_down(desired, look, stage, rungs, done_by(desired, before), previous)
+    walked = climb_down(desired, look, stage, rungs, done_by(desired, before), previous)
+    return replace(walked, attempts=tuple(attempt for rung in rungs for attempt in rung.attempts))
 
 
 def _ahead(

@@ -10,6 +10,7 @@ from reconciler.model.manifests import StageManifest
 from reconciler.model.plan import Action
 from reconciler.model.recipe import Recipe
 from reconciler.model.status import Phase, Reason, RungStatus, StageStatus
+from reconciler.planner.attempt import Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Walked:
     pilots: tuple[Recipe, ...] = ()
     """Of a trial that is not decided."""
     refusal: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    """All that the manifest describes; none of a stage whose turn has not come."""
 
 
 def outcome_of(recipe: Recipe, saved: Mapping[int, tuple[int, ...]] | None = None) -> StageOutcome:

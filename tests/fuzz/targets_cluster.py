@@ -133,10 +133,13 @@ def answer_of(seen: Observed) -> dict[str, Any]:
                 "model_parallel": c["model_parallel"],
                 "universal": c["universal"],
                 "inside": c["inside"],
+                "identity": c["identity"],
+                "saved": c["saved_s"],
             }
             for c in row["checkpoints"]
         ]
-        return row | {"checkpoints": checkpoints, "logs": [log(each) for each in row["logs"]]}
+        copy = {"copy_size": row.pop("copy_bytes")}
+        return row | copy | {"checkpoints": checkpoints, "logs": [log(each) for each in row["logs"]]}
 
     def attempt(row: dict[str, Any]) -> dict[str, Any]:
         evaluations = [{name: e[name] for name in ("leg", "iteration", "losses")} for e in row["evaluations"]]
@@ -261,14 +264,7 @@ def logs(data: bytes) -> Hashable:
     assert at_once.state == by_line.state
     assert agent_logs.usable(json.loads(json.dumps(at_once.state))), "what is kept is taken up again"
     answer: dict[str, Any] = agent_attempts.NOTHING | {"unread": ""}
-    leg = {
-        "index": 0,
-        "checkpoints": [],
-        "latest": None,
-        "tracker": None,
-        "converted": None,
-        "logs": [at_once.answer("k")],
-    }
+    leg = agent_attempts.NO_LEG | {"index": 0, "logs": [at_once.answer("k")]}
     seen = observed_attempts([answer | {"stage": "s", "attempt": "0" * 12, "legs": [leg]}])
     assert not isinstance(seen, Unread), seen.why
     (log,) = seen[0].legs[0].logs

@@ -136,8 +136,8 @@ class World:
         return replace(self, desired=desired)
 
     def the_action(self) -> Action:
-        """The one action of the plan."""
-        (action,) = self.plan().actions
+        """The one action of the plan, beside upkeep."""
+        (action,) = [action for action in self.plan().actions if action.upkeep is None]
         return action
 
     def seen(self, action: Action) -> AttemptSeen:
@@ -231,7 +231,7 @@ class World:
                 self.evaluated(action, losses)
             case ActionKind.JUDGE:
                 self.judged(action)
-            case ActionKind.STOP | ActionKind.RESTORE:
+            case _:
                 raise AssertionError("nothing was wrong")
         return action.key.kind
 

@@ -344,8 +344,8 @@ STORY_BUGS = (
     Bug(
         "a log tells nothing where there is no entry",
         "agent",
-        'job_id = self.answered(key) or self.left_in_log(action["job"])',
-        'job_id = entry and (self.answered(key) or self.left_in_log(action["job"]))',
+        'job_id = self.answered(key) or left_in_log(self.disk.place(action["job"]["log"]))',
+        'job_id = entry and (self.answered(key) or left_in_log(self.disk.place(action["job"]["log"])))',
         story="a journal entry is deleted",
     ),
     Bug(
@@ -418,8 +418,58 @@ STORY_BUGS = (
     Bug(
         "the log of a job is no sign of it",  # seed 43
         "agent",
-        ' or self.left_in_log(action["job"])',
+        ' or left_in_log(self.disk.place(action["job"]["log"]))',
         "",
         story="a job ends before anybody looks",
+    ),
+    # --- retention
+    Bug(
+        "a folder is set aside before the journal tells of it",
+        "agent",
+        "            journal.write(dict(intent, folders=going))\n",
+        "",
+        story="needless folders are pruned",
+    ),
+    Bug(
+        "a folder is deleted where it lies",
+        "agent",
+        "                os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)\n",
+        "                self.delete_tree(folder, name, 0)\n",
+        story="needless folders are pruned",
+    ),
+    Bug(
+        "the newest and the end of a leg, which is a source, are pruned",
+        "reconciler.planner.retention:_of_leg",
+        "if checkpoint.iteration in kept or over or not checkpoint.identity:",
+        "if not checkpoint.identity:",
+        story="needless folders are pruned",
+    ),
+    Bug(
+        "folders of an attempt with a live job are pruned",
+        "reconciler.planner.upkeep:_kept",
+        "own, waits or unsettled(evidence))",
+        'own, "")',
+        story="a job begins after a look that would prune",
+    ),
+    Bug(
+        "what was set aside is never deleted",
+        "reconciler.planner.upkeep:_deletions",
+        "    if not some:\n",
+        "    if True:\n",
+        story="needless folders are pruned",
+    ),
+    Bug(
+        "live jobs are not asked for again",
+        "agent",
+        'why = self.disturbs(action["key"]) if action["upkeep"]["do"] != "delete" else ""',
+        'why = ""',
+        story="a job begins after a look that would prune",
+    ),
+    Bug(
+        "what was just saved makes others needless",
+        "agent",
+        "        if saved <= before and not (",
+        "        if not (",
+        story="a clock is ahead when a checkpoint was just saved",
     ),
 )

@@ -112,6 +112,9 @@ ON_THE_WAY = (
 """Jobs so short that there is something between them."""
 
 
+PRUNES = (("    nodeHours: 3\n", "    nodeHours: 3\n  retention: {prune: true, newest: 1, settle: 2m}\n"),)
+
+
 def external(form: str) -> Edits:
     """The first stage goes on from a checkpoint that was made elsewhere."""
     ranks = ", dataParallel: 4" if form == "zero" else ""
@@ -161,6 +164,7 @@ CAMPAIGNS = {
         Campaign("few jobs", (("jobsPerAttempt: 8", "jobsPerAttempt: 2"),)),
         Campaign("few tokens", (("    nodeHours: 3\n", "    nodeHours: 3\n    tokens: 66000\n"),)),
         Campaign("asks a harness", HARNESS),
+        Campaign("prunes", PRUNES),
         Campaign("few node-hours", (("    nodeHours: 3\n", "    nodeHours: 0.2\n"),)),
     )
 }

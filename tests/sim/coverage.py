@@ -14,6 +14,9 @@ NOT_HERE = frozenset(
     {
         "reason: GateFailed",  # no code gives it (kept for readers of old output)
         "reason: NextRung",
+        "reason: LatestAstray",  # of actions beside a stage's own: "action: repair", "action: prune", "action: delete"
+        "reason: NotNeeded",
+        "reason: SetAside",
     }
 )
 """What cannot occur."""

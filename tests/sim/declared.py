@@ -70,6 +70,8 @@ class Declared:
     tokens: float = math.inf
     windows: tuple[tuple[float, float], ...] = ()
     """Hours of each day in which jobs may be submitted; none: all."""
+    prunes: bool = False
+    """Folders that nothing needs may be taken away."""
 
     def closed(self, at: float) -> bool:
         """Whether no job may be submitted now."""
@@ -118,7 +120,8 @@ def declared(texts: Mapping[str, str]) -> Declared:
     cluster = next(each["spec"] for each in documents if each["kind"] == "Cluster")
     windows = tuple((hours(w["from"]), hours(w["to"])) for w in cluster["scheduler"].get("submitWindows", ()))
     tokens = float(bounds.get("tokens", math.inf))
-    return Declared(stages, bounds["jobsPerAttempt"], attempts, float(bounds["nodeHours"]), tokens, windows)
+    prunes = bool(campaign.get("retention", {}).get("prune", False))
+    return Declared(stages, bounds["jobsPerAttempt"], attempts, float(bounds["nodeHours"]), tokens, windows, prunes)
 
 
 def variants(rung: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:

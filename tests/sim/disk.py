@@ -158,6 +158,12 @@ class Disk:
             raise problem(errno.EISDIR, path)
         folder.change(self.now, {name: None})
 
+    def rmdir(self, path: str) -> None:
+        folder, name = self.parent(path)
+        if self.find(path).entries:
+            raise problem(errno.ENOTEMPTY, path)
+        folder.change(self.now, {name: None})
+
     def rename(self, old: str, new: str) -> None:
         (source, name), (target, called) = self.parent(old), self.parent(new)
         inode = source.entries.get(name)

@@ -17,7 +17,7 @@ from reconciler import loop
 from reconciler.cluster import execute
 from reconciler.model.status import Reason
 from tests.sim import hands
-from tests.sim.campaigns import ON_THE_WAY, REPLAY, TRIAL, Edits, edited
+from tests.sim.campaigns import ON_THE_WAY, PRUNES, REPLAY, TRIAL, Edits, edited
 from tests.sim.chance import Chance
 from tests.sim.checkers import Broken
 from tests.sim.disk import Inode, problem
@@ -781,6 +781,56 @@ def a_job_ends_before_anybody_looks() -> None:
         ends(told)
 
 
+# --- retention --------------------------------------------------------------------------------------------------------
+
+
+def needless_folders_are_pruned() -> None:
+    """Set aside before the next job, deleted by a later pass; whatever is planned is sound."""
+    with story(*PRUNES) as told:
+        for _ in range(PASSES_MAX):
+            seen = told.looks()
+            expect(not seen.plan.refusals, f"a plan is refused: {seen.plan.refusals}")
+            if seen.plan.done:
+                break
+        done = told.world.check.done
+        expect(len(done) == 3, f"only {sorted(done)} are done")
+        first = f"/w/{done['stage-1'].split('@')[0]}/leg-0"
+        folders = [name for name in told.world.disk.names(first) if "global_step" in name]
+        expect(folders == ["global_step11"], f"of stage 1 are left {folders}")
+        copy = f"/w/{done['stage-2'].split('@')[0]}/leg-0-source"
+        expect(told.world.disk.names(copy) == ["latest_universal"], "the copy of its source is left")
+
+
+def a_job_begins_after_a_look_that_would_prune() -> None:
+    """Another person, whose manifests prune nothing, has submitted the next job of the attempt."""
+    with story(*PRUNES, other=((PRUNES[0][1], PRUNES[0][0]),), iteration_s=6.0) as told:
+        first = told.begins()
+        told.steps(lambda: first.over)
+        told.world.pass_time(told.world.now + 300.0)
+        seen = told.ada.look(told.ada.desired)
+        expect(any(action.upkeep for action in seen.plan.actions), "nothing would be pruned")
+        told.bob.one_pass()
+        expect(told.jobs()[-1] is not first, "no other job was submitted")
+        told.ada.act(told.ada.desired, seen)
+        beside = told.ada.look(told.ada.desired).plan
+        expect(not beside.refusals and not beside.actions, f"beside a live job: {beside.actions}")
+        ends(told)
+
+
+def a_clock_is_ahead_when_a_checkpoint_was_just_saved() -> None:
+    """By a login node's clock it was saved an hour ago; by the file system's, it may yet be lost with a server."""
+    with story(*PRUNES, iteration_s=1.0) as told:
+        job = told.begins()
+        told.steps(lambda: job.over)
+        told.world.pass_time(told.world.now + 1.0)
+        told.world.logins[0].skew_s = 3700.0
+        seen = told.ada.look(told.ada.desired)
+        expect(any(action.upkeep for action in seen.plan.actions), "nothing would be pruned")
+        told.ada.act(told.ada.desired, seen)
+        told.world.logins[0].skew_s = 0.0
+        ends(told)
+
+
 STORIES: dict[str, Callable[[], None]] = {
     found.__name__.replace("_", " "): found
     for found in (
@@ -832,5 +882,8 @@ STORIES: dict[str, Callable[[], None]] = {
         the_file_server_crashes_at_any_moment,
         an_agent_is_killed_after_a_rename_and_the_file_server_crashes,
         a_job_ends_before_anybody_looks,
+        needless_folders_are_pruned,
+        a_job_begins_after_a_look_that_would_prune,
+        a_clock_is_ahead_when_a_checkpoint_was_just_saved,
     )
 }

@@ -53,7 +53,7 @@ class Os:
     """The calls of `os` that the agent makes."""
 
     O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_TRUNC = 0, 1, 2, 64, 128, 512
-    O_NONBLOCK, O_NOFOLLOW, O_CLOEXEC = 2048, 131072, 524288
+    O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW, O_CLOEXEC = 2048, 65536, 131072, 524288
     defpath, pathsep = "/bin:/usr/bin", ":"
 
     def __init__(self, process: Process) -> None:
@@ -77,7 +77,13 @@ class Os:
     def readlink(self, path: str) -> str:
         return f"pid:[{self.process.node.name}]"
 
-    def listdir(self, path: str) -> list[str]:
+    def at(self, path: str, folder: int | None) -> str:
+        """A name in an open folder as a path."""
+        return path if folder is None else f"{self.process.files[folder].path}/{path}"
+
+    def listdir(self, path: str | int) -> list[str]:
+        if isinstance(path, int):
+            path = self.process.files[path].path
         self.process.point("listdir", path)
         inode = self.disk.find(path)
         if not inode.folder:
@@ -95,22 +101,33 @@ class Os:
         self.process.point("mkdir", path)
         self.disk.makedirs(path)
 
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: str, new: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
+        old, new = self.at(old, src_dir_fd), self.at(new, dst_dir_fd)
         self.process.point("rename", old)
+        self.process.cluster.renames(old, new, self.process)
         self.disk.rename(old, new)
 
     def link(self, old: str, new: str) -> None:
         self.process.point("link", new)
         self.disk.link(old, new)
 
-    def unlink(self, path: str) -> None:
+    def unlink(self, path: str, *, dir_fd: int | None = None) -> None:
+        path = self.at(path, dir_fd)
         self.process.point("unlink", path)
+        self.process.cluster.deletes(path, self.process)
         self.disk.unlink(path)
+
+    def rmdir(self, path: str, *, dir_fd: int | None = None) -> None:
+        path = self.at(path, dir_fd)
+        self.process.point("rmdir", path)
+        self.process.cluster.deletes(path, self.process)
+        self.disk.rmdir(path)
 
     def lstat(self, path: str) -> SimpleNamespace:
         return self.stat(path)
 
-    def stat(self, path: str) -> SimpleNamespace:
+    def stat(self, path: str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> SimpleNamespace:
+        path = self.at(path, dir_fd)
         self.process.point("stat", path)
         return about(self.disk.find(path))
 
@@ -118,11 +135,14 @@ class Os:
         self.process.point("fstat")
         return about(self.process.files[fd].inode)
 
-    def open(self, path: str, flags: int, mode: int = 0o777) -> int:
+    def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        path = self.at(path, dir_fd)
         self.process.point("create" if flags & self.O_CREAT else "open", path)
         inode = self.disk.create(path, bool(flags & self.O_EXCL)) if flags & self.O_CREAT else self.disk.find(path)
         if inode.folder and flags & 3:
             raise problem(errno.EISDIR, path)
+        if flags & self.O_DIRECTORY and not inode.folder:
+            raise problem(errno.ENOTDIR, path)
         if flags & self.O_TRUNC and inode.data:
             inode.put(self.disk.now, b"")
         self.process.next_fd += 1
@@ -163,7 +183,14 @@ class Os:
 
 def about(inode: Inode) -> SimpleNamespace:
     kind = stat.S_IFDIR if inode.folder else stat.S_IFREG
-    return SimpleNamespace(st_mode=kind | 0o644, st_size=len(inode.data), st_mtime=inode.mtime, st_ino=inode.number)
+    return SimpleNamespace(
+        st_mode=kind | 0o644,
+        st_size=len(inode.data),
+        st_mtime=inode.mtime,
+        st_ctime=inode.mtime,
+        st_mtime_ns=int(inode.mtime * 1e9),
+        st_ino=inode.number,
+    )
 
 
 class Path:

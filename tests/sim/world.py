@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.sim import hands, jobs
+from tests.sim import hands, jobs, retained
 from tests.sim.campaigns import EXTERNAL, EXTERNAL_ITERATION, LISTS, commit
 from tests.sim.chance import Chance
 from tests.sim.checkers import Checkers
@@ -109,6 +109,13 @@ class World:
             return self.pbs.start(argv, process)
         assert files is not None
         return self.pbs.qsub(argv, process, files, held)
+
+    def renames(self, path: str, to: str, process: Process) -> None:
+        if retained.ASIDE in to:
+            retained.set_aside(self.check, path, process)
+
+    def deletes(self, path: str, process: Process) -> None:
+        retained.deletes(self.check, path, process)
 
     def program(self, job: Job) -> Steps:
         return jobs.program(self, job)

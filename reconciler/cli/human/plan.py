@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reconciler.cli.drawing import sparkline, weight
+from reconciler.cli.human import upkeep
 from reconciler.cli.human.findings import findings
 from reconciler.cli.human.outlook import outlook
 from reconciler.cli.human.trial import comparison
@@ -46,6 +47,7 @@ def render(plan: Plan) -> RenderableType:
     parts += _next(plan.actions)
     parts += findings(plan.findings)
     parts += refusals(plan.refusals)
+    parts += upkeep.retained(plan.retained, plan.actions)
     parts.append(summary(plan))
     return Group(*parts)
 
@@ -61,11 +63,11 @@ def summary(plan: Plan) -> Text:
     """The last line: how much there is to do."""
     if plan.refusals:
         return Text("This plan cannot be applied.", "bold red")
-    if plan.done:
+    if plan.done and not plan.actions:
         return Text("Nothing to do: all stages are done.", "bold green")
     jobs = sum(action.job is not None for action in plan.actions)
     files = sum(len(action.files) + (action.job is not None) for action in plan.actions)
-    begun = {action.key.stage for action in plan.actions}
+    begun = {action.key.stage for action in plan.actions if action.upkeep is None}
     counts = {
         "done": sum(status.phase is Phase.DONE for status in plan.stages),
         "with a job": sum(bool(status.job) for status in plan.stages),
@@ -74,7 +76,7 @@ def summary(plan: Plan) -> Text:
         "held": sum(status.phase is Phase.HELD for status in plan.stages),
     }
     stages = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
-    todo = f"{counted(jobs, 'job')} to submit, {counted(files, 'file')} to write"
+    todo = f"{counted(jobs, 'job')} to submit, {counted(files, 'file')} to write{upkeep.todo(plan.actions)}"
     return Text(f"Plan: {todo}. Stages: {stages}.", "bold")
 
 
@@ -142,6 +144,9 @@ def _next(actions: Sequence[Action]) -> Iterator[RenderableType]:
         return
     yield Text("Next", "bold")
     for action in actions:
+        if action.upkeep is not None:
+            yield from upkeep.due(action)
+            continue
         what = Text.assemble(("  + ", "green"), (f"{action.key.stage}: ", "bold"), action.summary)
         yield what.append(f"  [{action.reason}]", "dim")
         if action.job is not None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reconciler.cli.drawing import bar
+from reconciler.cli.human import upkeep
 from reconciler.cli.human.plan import PHASE_STYLE, RUNG_MARK, header, refusals
 from reconciler.cli.human.trial import comparison
 from reconciler.model.observed import Observed, TrainLog, Unread
@@ -82,6 +83,10 @@ def render(plan: Plan, observed: Observed, width: int, *, conditions: bool) -> R
             )
         )
     parts += refusals(plan.refusals)
+    for action in plan.actions:
+        if action.upkeep is not None:
+            parts.append(Text.assemble((f"{action.key.stage}: ", "bold"), f"{action.reason}: {action.summary}"))
+    parts += upkeep.retained(plan.retained, plan.actions)
     if plan.done:
         parts.append(Text("All stages are done.", "green"))
     return Group(*parts)
