@@ -58,8 +58,8 @@ def ledger(
     seen = loop.look(opened.desired, connect(opened))
     if isinstance(seen.observed.attempts, Unread):
         fail(f"the workspace could not be read: {seen.observed.attempts.why}")
-    kept = books.books(opened.desired, seen.observed.attempts)
     lists = read_lists(opened.desired, seen.observed)
+    kept = books.books(opened.desired, seen.observed.attempts, lists.digests)
     point = _point(opened, kept, seen.plan, stage, attempt, checkpoint)
     asked = _asked(opened, kept, lists, point, corpus, file)
     labels = dict.fromkeys(label for part in kept.drawn for label in part.mixture)

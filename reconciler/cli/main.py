@@ -27,6 +27,7 @@ COMMANDS = {
     "explain": ("reconciler.cli.explain", "explain"),
     "lint-script": ("reconciler.cli.lint_script", "lint_script"),
     "mix": ("reconciler.cli.mix", "mix"),
+    "adopt": ("reconciler.cli.adopt", "adopt"),
     "convert": ("reconciler.cli.convert", "convert"),
     "verify": ("reconciler.cli.convert", "verify"),
     "local": ("reconciler.cli.local", "local"),

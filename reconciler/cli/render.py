@@ -37,6 +37,8 @@ def render(which: str, paths: tuple[Path, ...], name: str | None, leg: int, late
         meant = f". Did you mean {meant}?" if (meant := near(stage_name, stages)) else ""
         fail(f"{campaign} has no stage {stage_name!r}; it has {', '.join(stages)}{meant}")
     stage = stages[stage_name]
+    if stage.spec.adopted is not None:
+        fail(f"{stage_name} is adopted: it was trained before there were manifests, and no job is submitted for it")
     strategy = _strategy(stage, name)
     if leg >= len(strategy.legs):
         fail(f"strategy {strategy.name} of {stage_name} has {counted(len(strategy.legs), 'leg')}, counted from 0")

@@ -9,14 +9,13 @@ import secrets
 import shlex
 from collections.abc import Iterator
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
 from reconciler.cluster import doctor_checks, frames
 from reconciler.cluster.doctor_need import Need
 from reconciler.cluster.doctor_report import Check, completed, failed, ok, warning
 from reconciler.cluster.fields import Fields, Malformed, printable
-from reconciler.cluster.observe import agent_source
+from reconciler.cluster.observe import agent_with
 from reconciler.cluster.ports import Clock, ClusterError, CommandFailed, Transport, Unreachable
 
 DOCTOR_FILES: Final = ("doctor_agent_data.py", "doctor_agent.py")
@@ -31,19 +30,13 @@ TIMEOUT_S: Final = 3 * PBS_TIMEOUT_S + ENVIRONMENT_TIMEOUT_S + DATA_TIMEOUT_S + 
 NO_PROGRAM: Final = (126, 127)
 _CUT_SHORT: Final = 71
 """The agent's status when less than what was sent arrived."""
-_START: Final = b'if __name__ == "__main__":\n    main()\n'
-"""The end of the agent: here the doctor starts in its place."""
 _SHOWN: Final = 80
 
 
 @cache
 def source() -> bytes:
-    """What is sent: the agent's source with the doctor's behind it, in one namespace."""
-    folder = files("reconciler.cluster")
-    own = b"\n\n".join(folder.joinpath(name).read_bytes() for name in DOCTOR_FILES)
-    agent, starts, rest = agent_source().rpartition(_START)
-    assert starts and not rest, "the agent does not end by starting itself"  # noqa: S101
-    return agent + b"\n\n" + own
+    """What is sent: the agent's source with the doctor's behind it."""
+    return agent_with(*DOCTOR_FILES)
 
 
 def names(need: Need) -> tuple[str, ...]:

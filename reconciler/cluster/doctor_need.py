@@ -166,7 +166,8 @@ def _sources(catalog: Catalog, campaign: str, site: Site) -> Iterator[tuple[str,
     for stage in catalog.stages(campaign):
         name = f"{campaign}/{stage.metadata.name}"
         own = {f"{name}/{strategy.name}": strategy.source for strategy in stage.spec.strategies}
-        for of, source in {name: stage.spec.source, **own}.items():
+        started = {name: stage.spec.source, **own} if stage.spec.adopted is None else {name: stage.spec.adopted.source}
+        for of, source in started.items():
             if isinstance(source, ExternalSource):
                 yield of, SourceNeed(site.path(source.path), _iteration(source), source.format == "universal")
 

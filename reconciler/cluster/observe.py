@@ -55,6 +55,8 @@ AGENT_FILES: Final = (
     "agent.py",
 )
 """In this order they are one program; the last one runs it."""
+_START: Final = b'if __name__ == "__main__":\n    main()\n'
+"""The end of the agent."""
 
 
 @cache
@@ -62,6 +64,14 @@ def agent_source() -> bytes:
     """The agent, as it is sent."""
     folder = files("reconciler.cluster")
     return b"\n\n".join(folder.joinpath(name).read_bytes() for name in AGENT_FILES)
+
+
+def agent_with(*names: str) -> bytes:
+    """The agent's source with other files behind it, in one namespace: the last of them starts in the agent's place."""
+    folder = files("reconciler.cluster")
+    agent, starts, rest = agent_source().rpartition(_START)
+    assert starts and not rest, "the agent does not end by starting itself"  # noqa: S101
+    return b"\n\n".join([agent, *(folder.joinpath(name).read_bytes() for name in names)])
 
 
 def observe(link: Transport, request: ObserveRequest) -> Observed:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Final
+
+NO_INTERVAL: Final = 10**18
+"""In place of a save interval where a leg may end anywhere."""
 
 
 def iterations_for(tokens: int, tokens_per_iteration: int, save_every: int) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from reconciler.domain.schedule import SAME, NamedRates, at_peak, ended, rate_at
 from reconciler.model.quantities import approximate_tokens, format_tokens
 from reconciler.model.recipe import Load, Recipe, SourceRecipe
-from reconciler.model.strategy import AtIteration, AtLegIteration, AtRate, AtTokens, Property, StageSource
+from reconciler.model.strategy import Adopted, AtIteration, AtLegIteration, AtRate, AtTokens, Property, StageSource
 
 NEAR_MAX: Final = 4
 """Candidates that are told where none fits."""
@@ -95,6 +96,27 @@ def foreseen(recipe: Recipe, wanted: StageSource, every: int) -> dict[int, tuple
     manifest says that one is."""
     asked = (wanted.checkpoint.iteration,) if isinstance(wanted.checkpoint, AtLegIteration) else ()
     return {leg: (*range(every, done.iterations, every), *asked) for leg, done in enumerate(recipe.legs)}
+
+
+def is_end(recipe: Recipe, point: SourceRecipe) -> bool:
+    """Whether a checkpoint is the last that the recipe trains."""
+    return (point.leg, point.iteration) == (len(recipe.legs) - 1, recipe.legs[-1].iterations)
+
+
+def adopted_as(point: SourceRecipe, adopted: Adopted) -> SourceRecipe:
+    """The same point of a schedule, as the checkpoint of an adopted stage: it is named by its folder, so an adopted
+    stage and a source by path come to one recipe."""
+    universal = adopted.format == "universal"
+    return replace(
+        point,
+        attempt="",
+        stage="",
+        leg=0,
+        external=adopted.path,
+        iteration=adopted.iteration,
+        data_parallel=0 if universal else adopted.data_parallel or 0,
+        universal=universal,
+    )
 
 
 def needs_conversion(recipe: Recipe) -> bool:

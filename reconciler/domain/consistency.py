@@ -101,7 +101,7 @@ def _policies(
             stands_for = _number(rate, campaign)
             if stands_for is not None:
                 yield from _plausible(catalog, manifest, (*path, number, "lr", name), stands_for)
-    if campaign is not None:
+    if campaign is not None and manifest.spec.adopted is None:
         # Variants of a trial are looked at where the strategy itself is sound, or each would say the same.
         found = [*policies.rates(catalog, manifest, path, strategy, campaign, known)]
         yield from found
@@ -127,6 +127,8 @@ def on_cluster(catalog: Catalog, campaign: str) -> Iterator[Problem]:
     cluster = catalog.cluster(spec.cluster) if spec.cluster in catalog.clusters else None
     model = catalog.model_of(campaign) if spec.model in catalog.models else None
     for manifest in (catalog.stage(campaign, name) for name in spec.stages if name in catalog.stage_names(campaign)):
+        if manifest.spec.adopted is not None:
+            continue  # nothing is submitted for it, and how it was trained is not ours to refuse
         if cluster is not None:
             yield from _walltime(catalog, cluster, manifest)
             yield from _time_to_train(catalog, cluster, manifest)

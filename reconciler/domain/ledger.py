@@ -10,10 +10,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
+from typing import Final
 
 from reconciler.model.datalist import apportion
 from reconciler.model.observed import LegSeen, TrainLog
 from reconciler.model.recipe import LegRecipe, Recipe
+
+Outside = Mapping[tuple[str, int], str]
+"""(folder, iteration) of a checkpoint that is an adopted stage's end → that stage's attempt."""
+NONE: Final[Outside] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def stretch(recipe: Recipe, leg: int, iterations: int) -> Stretch:
     )
 
 
-def lineage(recipes: Mapping[str, Recipe], attempt: str, leg: int, iteration: int) -> Lineage:
+def lineage(recipes: Mapping[str, Recipe], attempt: str, leg: int, iteration: int, outside: Outside = NONE) -> Lineage:
     """The lineage of a checkpoint; `recipes` holds those that could be read, by attempt."""
     found: list[Stretch] = []
     met: set[str] = set()
@@ -72,6 +78,11 @@ def lineage(recipes: Mapping[str, Recipe], attempt: str, leg: int, iteration: in
         found.append(stretch(recipe, leg, iteration))
         found += [stretch(recipe, earlier, recipe.legs[earlier].iterations) for earlier in reversed(range(leg))]
         source = recipe.source
+        if (source.external, source.iteration) in outside:
+            attempt = outside[source.external, source.iteration]
+            leg = len(recipes[attempt].legs) - 1
+            iteration = recipes[attempt].legs[leg].iterations
+            continue
         if source.external:
             return Lineage(tuple(found), f"{source.external} at iteration {source.iteration}, trained elsewhere", False)
         if not source.attempt:
@@ -82,10 +93,10 @@ def lineage(recipes: Mapping[str, Recipe], attempt: str, leg: int, iteration: in
     return Lineage(tuple(found), f"attempt {attempt}, whose recipe is not in the workspace", False)
 
 
-def source_lineage(recipes: Mapping[str, Recipe], attempt: str) -> tuple[Stretch, ...]:
+def source_lineage(recipes: Mapping[str, Recipe], attempt: str, outside: Outside = NONE) -> tuple[Stretch, ...]:
     """What an attempt's weights had been trained on before its own first step."""
     first = len(recipes[attempt].taken) if attempt in recipes else 0
-    return tuple(part for part in lineage(recipes, attempt, first, 0).stretches if part.attempt != attempt)
+    return tuple(part for part in lineage(recipes, attempt, first, 0, outside).stretches if part.attempt != attempt)
 
 
 def by_source(stretches: Iterable[Stretch]) -> dict[str, Fraction]:

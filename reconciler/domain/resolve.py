@@ -88,13 +88,16 @@ def resolve(
     own = batch.of(model, strategy)
     if own is None:
         return Unresolved(batch.not_whole(model, strategy))
-    size = data_parallel_size(model, stage.spec.resources.nodes, catalog.cluster_of(campaign).spec.node.ranks, own)
+    size = _ranks(catalog, campaign, stage, own)
     if isinstance(size, Unresolved):
         return size
-    begin = _begin(spec, model, stage, strategy, before, own, outside, kept)
+    begin = _begin(catalog, campaign, stage, strategy, before, own, outside, kept)
     if isinstance(begin, Unresolved):
         return begin
-    steps = Steps(own * model.sequence_length, budget.save_interval(model.checkpoint_every, model.batch.global_, own))
+    save_every = budget.save_interval(model.checkpoint_every, model.batch.global_, own)
+    if stage.spec.adopted is not None:
+        save_every = budget.NO_INTERVAL  # where it ended is not for us to choose
+    steps = Steps(own * model.sequence_length, save_every)
     found = _stretches(spec, model, stage, strategy, begin, steps)
     if isinstance(found, Unresolved):
         return found
@@ -136,9 +139,17 @@ class _Begin:
         return self.batch is None
 
 
+def _ranks(catalog: Catalog, campaign: str, stage: StageManifest, own: int) -> int | Unresolved:
+    """Data-parallel size: what the stage's nodes come to, or what an adopted one was saved by."""
+    if stage.spec.adopted is not None and stage.spec.adopted.data_parallel is not None:
+        return stage.spec.adopted.data_parallel
+    ranks = catalog.cluster_of(campaign).spec.node.ranks
+    return data_parallel_size(catalog.model_of(campaign).spec, stage.spec.resources.nodes, ranks, own)
+
+
 def _begin(
-    spec: CampaignSpec,
-    model: ModelSpec,
+    catalog: Catalog,
+    campaign: str,
     stage: StageManifest,
     strategy: Strategy,
     before: Sequence[StageOutcome],
@@ -146,18 +157,25 @@ def _begin(
     outside: Outside | None,
     kept: SourceRecipe | None,
 ) -> _Begin | Unresolved:
+    spec, model = catalog.campaign(campaign).spec, catalog.model_of(campaign).spec
     wanted = stage.spec.source_of(strategy)
     if isinstance(wanted, StageSource):
         outcome = next(outcome for outcome in before if outcome.stage == wanted.stage)
         made_by = outcome.recipe
         if kept is not None and (kept.leg >= len(made_by.legs) or kept.attempt != made_by.maker(kept.leg)):
             kept = None
+        adopted = catalog.stage(campaign, wanted.stage).spec.adopted
         every = budget.save_interval(model.checkpoint_every, model.batch.global_, made_by.global_batch)
         saved = checkpoint.foreseen(made_by, wanted, every) if outcome.saved is None else outcome.saved
         rates = NamedRates(max=spec.learning_rate.max, final=spec.learning_rate.final)
         found = kept or checkpoint.chosen(made_by, wanted, rates, saved)
         if isinstance(found, str):
             return Unresolved(found)
+        if adopted is not None:
+            if not checkpoint.is_end(made_by, found):
+                wish = checkpoint.named(wanted.checkpoint)
+                return Unresolved(f"{wanted.stage} is adopted at iteration {adopted.iteration}, after {wish} of it")
+            found = checkpoint.adopted_as(found, adopted)
         begin = _Begin(found, made_by, made_by.global_batch)
     elif isinstance(wanted, ExternalSource):
         made = outside or (Outside(kept, model.batch.global_) if kept is not None else declared(wanted, model))
@@ -197,7 +215,8 @@ def _stretches(
         found = Strip(rates, steps, begin.source.position, curve).stretches(strategy.legs, stage.spec.tokens)
     except DoesNotFit as problem:
         return Unresolved(f"{where}: {problem}")
-    jump = _jump(stage, strategy, begin, rates, found, same_batch=same_batch)
+    # What an adopted stage did is over: it may have jumped, and is not asked why.
+    jump = "" if stage.spec.adopted else _jump(stage, strategy, begin, rates, found, same_batch=same_batch)
     return Unresolved(f"{where}: {jump}") if jump else found
 
 

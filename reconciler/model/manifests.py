@@ -32,7 +32,7 @@ from reconciler.model.fieldtypes import (
     Word,
 )
 from reconciler.model.gates import Gates
-from reconciler.model.strategy import ExternalSource, StageSource, Strategy, Waiver
+from reconciler.model.strategy import Adopted, ExternalSource, StageSource, Strategy, Waiver
 
 API_VERSION: Final = "cpt/v1"
 BUFFER: Final = "buffer"
@@ -310,8 +310,22 @@ class StageSpec(Frozen):
     """Instead of the campaign's."""
     suspend: bool = False
     """Hold this stage: nothing new is submitted."""
+    adopted: Adopted | None = None
+    """The checkpoint that it ended at, where it was trained before there were manifests (`reconcile adopt`). The rest
+    of the stage then says how it was trained, and nothing of it is trained again."""
     waive: tuple[Waiver, ...] = ()
     """Rules that are waived for this stage."""
+
+    @model_validator(mode="after")
+    def _what_is_adopted_was_trained_once(self) -> StageSpec:
+        if self.adopted is None:
+            return self
+        of = self.strategies[0]
+        if len(self.strategies) > 1 or of.trial is not None or of.if_ is not None:
+            raise ValueError("an adopted stage was trained in one way: one strategy, with no trial and no if")
+        if self.gates is not None or self.suspend:
+            raise ValueError("nothing of an adopted stage is submitted or judged: leave gates and suspend out")
+        return self
 
     def source_of(self, strategy: Strategy) -> Literal["random"] | StageSource | ExternalSource:
         """What a strategy starts from: its own source, or the stage's."""

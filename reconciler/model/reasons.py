@@ -25,6 +25,7 @@ MEANINGS: Final[dict[Reason, str]] = {
     Reason.NEXT_RUNG: "The rung before failed, and the next one of the ladder is tried.",
     Reason.DIVERGED: "The loss is missing or near that of guessing, so the job is asked to stop and the attempt fails.",
     Reason.ALL_EVIDENCE: "The iterations, a complete checkpoint and passed gates are all there: the stage is done.",
+    Reason.ADOPTED: "The stage was trained before there were manifests; its checkpoint is there, whole, as they say.",
     # waits
     Reason.SOURCE_NOT_DONE: "An earlier stage is not done; this one starts by itself when it is.",
     Reason.JOB_LIVE: "A job is queued or running.",
@@ -55,6 +56,8 @@ MEANINGS: Final[dict[Reason, str]] = {
     Reason.LIST_CHANGED: "A data list is not the one whose `sha256` the manifest pins.",
     Reason.LIST_BAD: "A data list cannot be used; the message has file and line.",
     Reason.SOURCE_UNUSABLE: "No checkpoint of the source stage has the wanted property, or no recipe can be made.",
+    Reason.ADOPTED_UNUSABLE: "The checkpoint of an adopted stage is not there, not whole, or not as its manifest says. "
+    "It is not made again: nobody here knows how.",
     Reason.VERDICT_UNREADABLE: "A verdict file is damaged. Move it away, and it is judged again.",
     Reason.STARTED_FROM_RANDOM: "The launcher found no checkpoint and began at random weights; nothing of it counts.",
     Reason.LOAD_DISCONTINUOUS: "The first losses after a load do not go on from the ones before: a bad load.",
@@ -83,6 +86,7 @@ WAYS_ON: Final[dict[Reason, str]] = {
     Reason.NEXT_RUNG: _APPLY,
     Reason.DIVERGED: _APPLY + " The rung fails; the next one starts from the stage's source.",
     Reason.ALL_EVIDENCE: "Nothing: what is done is not judged again. Later stages build on it.",
+    Reason.ADOPTED: "Nothing: later stages build on it.",
     Reason.SOURCE_NOT_DONE: "The stage before it: `reconcile why {blocker}` tells what that one waits for.",
     Reason.JOB_LIVE: _BY_ITSELF,
     Reason.JOB_HELD_BY_PBS: "`qrls` by whoever holds the job; PBS says who.",
@@ -110,6 +114,7 @@ WAYS_ON: Final[dict[Reason, str]] = {
     Reason.LIST_CHANGED: "The list as it was, or its new SHA-256 in the dataset's manifest.",
     Reason.LIST_BAD: "A list that can be read, at that path on the cluster.",
     Reason.SOURCE_UNUSABLE: "The checkpoint put back, or another source in the manifest. Or " + _AGAIN,
+    Reason.ADOPTED_UNUSABLE: "The checkpoint put back, or what the stage's `adopted` and the Model say of it.",
     Reason.VERDICT_UNREADABLE: "The file moved away: the attempt is judged again.",
     Reason.STARTED_FROM_RANDOM: "The leg's folder moved away; then " + _AGAIN,
     Reason.LOAD_DISCONTINUOUS: "The bad checkpoints moved away, or a wider gates.continuity; then " + _AGAIN,

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     NOT_NEEDED = "NotNeeded"
     SET_ASIDE = "SetAside"
     ALL_EVIDENCE = "AllEvidence"
+    ADOPTED = "Adopted"
     # waits: until the next look
     SOURCE_NOT_DONE = "SourceNotDone"
     JOB_LIVE = "JobLive"
@@ -66,6 +67,7 @@ class Reason(StrEnum):
     LIST_CHANGED = "ListChanged"
     LIST_BAD = "ListBad"
     SOURCE_UNUSABLE = "SourceUnusable"
+    ADOPTED_UNUSABLE = "AdoptedUnusable"
     VERDICT_UNREADABLE = "VerdictUnreadable"
     STARTED_FROM_RANDOM = "StartedFromRandom"
     LOAD_DISCONTINUOUS = "LoadDiscontinuous"

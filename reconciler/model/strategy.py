@@ -100,6 +100,27 @@ class ExternalSource(Frozen):
     """Names of datasets it has been trained on, so that mixtures may replay them."""
 
 
+class Adopted(Frozen):
+    """The stage was trained before there were manifests, and ended at this checkpoint. It is read and never written."""
+
+    path: Path
+    """Folder that holds `latest` or `latest_universal`."""
+    iteration: Count
+    """As the folder's name has it: `global_step92859`."""
+    format: Literal["zero", "universal"]
+    """`zero`: as training saves it, for one data-parallel size; `universal`: for any."""
+    data_parallel: Count | None = None
+    """Data-parallel size that it was trained with; of a `zero` checkpoint checked against its shards."""
+
+    @property
+    def source(self) -> ExternalSource:
+        """The checkpoint as one that a stage could start from."""
+        at = AtIteration(iteration=self.iteration)
+        return ExternalSource(
+            path=self.path, checkpoint=at, format=self.format, data_parallel=self.data_parallel, rate=None
+        )
+
+
 class LrPolicy(Frozen):
     """One learning-rate curve over a leg.
 

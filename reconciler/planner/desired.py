@@ -96,10 +96,11 @@ class Desired:
         return NamedRates(max=self.spec.learning_rate.max, final=self.spec.learning_rate.final)
 
     def asked_folders(self) -> dict[str, tuple[Wish, ...]]:
-        """Absolute path of every folder of checkpoints that a source names → what is wanted of it."""
+        """Absolute path of every folder of checkpoints that no attempt made → what is wanted of it."""
         wishes: dict[str, dict[Wish, None]] = {}
         for stage in self.stages:
-            for source in (stage.spec.source, *(strategy.source for strategy in stage.spec.strategies)):
+            own = (stage.spec.source, *(strategy.source for strategy in stage.spec.strategies))
+            for source in own if stage.spec.adopted is None else (stage.spec.adopted.source,):
                 if isinstance(source, ExternalSource):
                     wishes.setdefault(self.site.path(source.path), {})[outside.wish(source, self.rates())] = None
         return {path: tuple(wanted) for path, wanted in wishes.items()}

@@ -7,11 +7,14 @@ is said to be unknown, and never guessed from.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from types import MappingProxyType
+from typing import Final
 
 from reconciler.domain import buffer
 from reconciler.domain.ledger import (
+    Outside,
     Stretch,
     by_source,
     iterations_run,
@@ -25,10 +28,13 @@ from reconciler.domain.selection import ends_with
 from reconciler.model.datalist import DataList
 from reconciler.model.observed import AttemptSeen
 from reconciler.model.recipe import Recipe
+from reconciler.planner import adopted
 from reconciler.planner.desired import Desired
 from reconciler.planner.evidence import Evidence
 from reconciler.planner.lists import Lists
 from reconciler.planner.strays import recipe_of
+
+NO_LISTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ class Entry:
     attempt: str
     strategy: str
     outcome: str
-    """`passed`, `failed`, `pilot` or `not judged`."""
+    """`passed`, `failed`, `pilot`, `adopted` or `not judged`."""
     drawn: tuple[Stretch, ...]
     """Of each leg that was begun, all iterations that were trained."""
     lost: int
@@ -56,6 +62,8 @@ class Books:
     recipes: Mapping[str, Recipe]
     unknown: tuple[str, ...]
     """Attempts that are not counted, each with why."""
+    outside: Outside = field(default_factory=dict)
+    """Where adopted stages end."""
 
     @property
     def drawn(self) -> tuple[Stretch, ...]:
@@ -67,10 +75,14 @@ class Books:
         return next((entry for entry in self.entries if entry.attempt == attempt), None)
 
 
-def books(desired: Desired, attempts: Sequence[AttemptSeen]) -> Books:
-    """The ledger of all attempts, in the order of the campaign's stages."""
+def books(desired: Desired, attempts: Sequence[AttemptSeen], lists: Mapping[str, str] = NO_LISTS) -> Books:
+    """The ledger of all attempts and adopted stages, in the order of the campaign's stages; `lists` holds the digests
+    of lists as they are now, which adopted stages are taken to have been trained on."""
     order = {stage.metadata.name: place for place, stage in enumerate(desired.stages)}
-    entries, recipes, unknown = [], {}, []
+    made = adopted.recipes(desired, lists)
+    outside = {where: recipe.attempt for where, recipe in made.items()}
+    recipes = {recipe.attempt: recipe for recipe in made.values()}
+    entries, unknown = [_adopted(recipe) for recipe in made.values()], []
     for seen in sorted(attempts, key=lambda a: (order.get(a.stage, len(order)), a.stage, a.attempt)):
         recipe = _sound(recipe_of(seen.stage, seen))
         if recipe is not None:
@@ -80,7 +92,14 @@ def books(desired: Desired, attempts: Sequence[AttemptSeen]) -> Books:
             unknown.append(f"attempt {seen.attempt} of {seen.stage} {why}")
         else:
             entries.append(_entry(seen, recipe))
-    return Books(tuple(entries), recipes, tuple(unknown))
+    entries.sort(key=lambda entry: order.get(entry.stage, len(order)))
+    return Books(tuple(entries), recipes, tuple(unknown), outside)
+
+
+def _adopted(recipe: Recipe) -> Entry:
+    drawn = tuple(stretch(recipe, leg, of.iterations) for leg, of in enumerate(recipe.legs))
+    end = (len(recipe.legs) - 1, recipe.legs[-1].iterations)
+    return Entry(recipe.stage, recipe.attempt, recipe.strategy, "adopted", drawn, 0, end)
 
 
 def _sound(recipe: Recipe | None) -> Recipe | None:
@@ -214,7 +233,7 @@ def taints(of: Books, contents: Contents) -> tuple[Taint, ...]:
     """Attempts that drew from it or descend from those that did, and those of which that is not known."""
     found = []
     for entry in of.entries:
-        inherited = source_lineage(of.recipes, entry.attempt)
+        inherited = source_lineage(of.recipes, entry.attempt, of.outside)
         taint = Taint(entry, contents.part(entry.drawn), contents.part(inherited))
         if taint.sure or taint.own.unknown or taint.inherited.unknown:
             found.append(taint)
@@ -223,7 +242,7 @@ def taints(of: Books, contents: Contents) -> tuple[Taint, ...]:
 
 def seen_by(of: Books, attempt: str, leg: int, iteration: int) -> tuple[tuple[Stretch, ...], str]:
     """What a checkpoint was trained on, and where that begins."""
-    found = lineage(of.recipes, attempt, leg, iteration)
+    found = lineage(of.recipes, attempt, leg, iteration, of.outside)
     return tuple(part for part in found.stretches if part.iterations), found.origin
 
 

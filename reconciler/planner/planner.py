@@ -16,7 +16,7 @@ from reconciler.model.observed import AttemptSeen, Observed
 from reconciler.model.plan import Plan
 from reconciler.model.quantities import approximate_tokens
 from reconciler.model.status import Phase, Reason, StageStatus
-from reconciler.planner import drift, forecast
+from reconciler.planner import adopted, drift, forecast
 from reconciler.planner.advice import advice, refused
 from reconciler.planner.climb import climb_down, done_by
 from reconciler.planner.desired import Desired
@@ -81,6 +81,8 @@ def _walk(desired: Desired, look: Look, stage: StageManifest, before: Sequence[W
     blocked = next((w.status for w in before if w.status.phase is not Phase.DONE), None)
     if len(previous) < len(before) or blocked is not None:
         return _ahead(desired, look, stage, before, blocked)
+    if stage.spec.adopted is not None:
+        return adopted.walk(desired, look, stage, stage.spec.adopted, previous)
     trouble = look.lists.trouble(_list_names(desired, stage))
     if trouble is not None:
         return Walked(_held_or_waiting(stage, trouble))

@@ -42,7 +42,7 @@ def sketch(desired: Desired, stage: StageManifest, strategy: Strategy, leg: int,
 def every_sort(desired: Desired, stage: StageManifest) -> tuple[Action, ...]:
     """One job of each sort that a stage may come to on its first rung; none where the stage cannot be resolved."""
     workshop = _workshop(desired, stage, None)
-    if isinstance(workshop, Unresolved):
+    if isinstance(workshop, Unresolved) or stage.spec.adopted is not None:
         return ()
     trains = [_train(workshop, 0, later=later) for later in (False, True)]
     return (*trains, workshop.evaluate(0, workshop.recipe.legs[0].iterations, 0), workshop.convert(0))

@@ -165,7 +165,7 @@ def _rung(desired: Desired, look: Look | Trouble, status: StageStatus, rung: Run
         jobs=jobs[-JOBS_TOLD:],
         jobs_before=max(0, len(jobs) - JOBS_TOLD),
         gates=verdict.gates if verdict is not None else (),
-        path=f"{desired.campaign}/{status.stage}/{rung.attempt}",
+        path=status.path if status.reason is Reason.ADOPTED else f"{desired.campaign}/{status.stage}/{rung.attempt}",
     )
 
 

@@ -87,7 +87,9 @@ def folders_of(desired: Desired) -> dict[str, FolderSeen | FolderAbsent | Unread
     return {
         path: FolderSeen(
             tuple(
-                CheckpointSeen(int(wish.number), True, "", ranks[path], universal=wish.universal, inside=Inside())
+                CheckpointSeen(
+                    int(wish.number), True, "", ranks.get(path, 0), universal=wish.universal, inside=Inside()
+                )
                 for wish in wishes
             ),
             latest_universal=next((int(wish.number) for wish in wishes if wish.universal), None),

@@ -42,7 +42,9 @@ def findings(catalog: Catalog, campaign: str) -> tuple[Problem, ...]:
     """What the rules say of a campaign's manifests; every reference of it must hold."""
     view = view_of(catalog, campaign)
     waivers = tuple(_waivers(view))
-    found = [(rule, finding) for rule in RULES if not rule.observed for finding in rule.check(view)]
+    found = [
+        (rule, finding) for rule in RULES if not rule.observed for finding in rule.check(view) if not _over(finding)
+    ]
     found += [(waiving.STALE, finding) for finding in _stale(waivers, found)]
     found += [(waiving.UNKNOWN, finding) for finding in _unknown(waivers)]
     return _problems(catalog, found, waivers)
@@ -53,6 +55,11 @@ def observed(catalog: Catalog, campaign: str, logged: Mapping[str, LoggedRate]) 
     view = view_of(catalog, campaign, logged)
     found = [(rule, finding) for rule in RULES if rule.observed for finding in rule.check(view)]
     return _problems(catalog, found, tuple(_waivers(view)))
+
+
+def _over(finding: Finding) -> bool:
+    """Whether it is about a stage that was trained before there were manifests: nothing can be done about it."""
+    return isinstance(finding.of, StageManifest) and finding.of.spec.adopted is not None
 
 
 def _problems(
