@@ -76,7 +76,9 @@ def _again(record: OnRecord, recalled: Recalled, recipe: Recipe, jobs: Sequence[
         desired = _desired(record, recalled, origin, texts)
         if isinstance(desired, str):
             return Again(origin.commit, told, desired, ())
-        made = reproduced(desired, recalled.observed(record.reading.lists(origin)), recipe, recalled.recipes)
+        made = reproduced(
+            desired, recalled.observed(record.reading.lists(origin), origin.folders), recipe, recalled.recipes
+        )
         if isinstance(made, str):
             return Again(origin.commit, told, made, ())
         return Again(origin.commit, told, "", tuple(_scripts(record, recalled, desired, made, jobs)))

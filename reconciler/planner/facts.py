@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from reconciler.model.observed import AttemptSeen, Job, ListSeen, Observed, Receipt, TrainLog, Unread
+from reconciler.model.observed import AttemptSeen, FolderSeen, Job, ListSeen, Observed, Receipt, TrainLog, Unread
 from reconciler.model.plan import ActionKey, ActionKind
 from reconciler.model.quantities import counted
 from reconciler.planner.desired import Desired
@@ -201,6 +201,7 @@ def origins(
             "site": site_of(desired),
             "at_s": observed.now_s,
             "lists": {path: seen.sha256 for path, seen in lists.items()},
+            "folders": {path: asdict(seen) for path, seen in observed.folders.items() if isinstance(seen, FolderSeen)},
         }
         found[f"{folder}/origin.json"] = _json(about)
         found[f"{folder}/script.pbs"] = script

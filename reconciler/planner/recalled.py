@@ -18,6 +18,7 @@ from reconciler.model.observed import (
     AttemptSeen,
     CheckpointSeen,
     EvaluationSeen,
+    FolderSeen,
     Job,
     JobState,
     LegSeen,
@@ -76,6 +77,8 @@ class Origin:
     """By the cluster's clock, at the look before it."""
     lists: Mapping[Word, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
     """Path on the cluster → SHA-256 of the data list that lay there."""
+    folders: Mapping[Word, FolderSeen] = field(default_factory=dict)
+    """Path on the cluster → what lay in a folder of checkpoints that no attempt made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +139,11 @@ class Recalled:
         """The actions of one attempt."""
         return tuple(each for each in self.done if each.key.attempt == attempt)
 
-    def observed(self, lists: Mapping[str, ListSeen]) -> Observed:
+    def observed(self, lists: Mapping[str, ListSeen], folders: Mapping[str, FolderSeen] | None = None) -> Observed:
         """The record as a look, a while after the last thing in it: what is on record is over. A job of which no end is
-        on record counts as one that may be alive."""
+        on record counts as one that may be alive. Without a choice, `folders` are as the last job found each."""
+        if folders is None:
+            folders = {path: seen for e in self.done if e.origin is not None for path, seen in e.origin.folders.items()}
         ended = [each.ended for each in self.done if each.ended is not None]
         over = _over(self)
         open_ = [e for e in self.done if e.receipt.job_id and e.ended is None and not over(e.key)]
@@ -150,6 +155,7 @@ class Recalled:
             attempts=self.attempts,
             receipts=tuple(each.receipt for each in self.done),
             lists=dict(lists),
+            folders=dict(folders),
         )
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.model.observed import ListSeen, Unread
+from reconciler.model.observed import CheckpointSeen, FolderAbsent, FolderSeen, Inside, ListSeen, Unread
 from reconciler.model.plan import ActionKind
 from reconciler.planner import facts
 from reconciler.planner.planner import plan
@@ -122,13 +122,15 @@ def test_the_origin_of_a_job_holds_what_its_script_was_made_from() -> None:
         path: replace(found, sha256=hashlib.sha256(found.text.encode()).hexdigest())
         for path, found in lists(world).items()
     }
-    look = replace(world.look(), lists=seen)
+    there = {"/elsewhere": FolderSeen((CheckpointSeen(7, True, inside=Inside(rate=2e-3)),), latest=7)}
+    look = replace(world.look(), lists=seen, folders={**there, "/nowhere": FolderAbsent()})
     files = facts.origins(world.desired, applied, look, PLACE, {action.key: ("1.srv", "#!/bin/sh\n")})
     folder = f"{PLACE}/{facts.action_folder(action.key)}"
     assert files[f"{folder}/script.pbs"] == "#!/bin/sh\n"
     about = json.loads(files[f"{folder}/origin.json"])
     assert files[f"manifests/{about['manifests']}/manifests/%2Eodd%20name.yaml"] == "kind: Stage\n"
     assert {f"lists/{sha}.txt" for sha in about["lists"].values()} <= files.keys()
+    assert recalled(files).observed({}).folders == there
     (done,) = recalled(files).done  # the journal has not been looked at since, and the job is known all the same
     assert (done.receipt.job_id, done.origin is not None and done.origin.author) == ("1.srv", "Ada <a@b>")
 
