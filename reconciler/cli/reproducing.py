@@ -10,7 +10,6 @@ from reconciler import loop
 from reconciler.cli.onrecord import OnRecord
 from reconciler.convert.layout import program_text
 from reconciler.domain import loading
-from reconciler.model.plan import ActionKind
 from reconciler.model.problems import clip
 from reconciler.model.recipe import Recipe
 from reconciler.model.templates import Template, Templates, Unrenderable
@@ -22,8 +21,6 @@ from reconciler.planner.reproduced import candidates, reproduced
 from reconciler.record.commits import NoSuchRevision, files_at, is_shallow, resolved
 from reconciler.record.git import Git, GitFailed
 from reconciler.record.reading import NoRecord
-
-JOBS = frozenset({ActionKind.TRAIN, ActionKind.EVALUATE, ActionKind.CONVERT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,7 @@ class Again:
 
 def again(record: OnRecord, recalled: Recalled, recipe: Recipe) -> tuple[Again, ...]:
     """Make an attempt's recipe and scripts again, from the manifests of each commit that its jobs were submitted at."""
-    jobs = [done for done in recalled.of(recipe.attempt) if done.key.kind in JOBS and done.receipt.job_id]
+    jobs = [done for done in recalled.of(recipe.attempt) if done.key.kind.submits and done.receipt.job_id]
     groups: dict[tuple[str, bool, str, str], list[Done]] = {}
     for done in jobs:
         if done.origin is not None:

@@ -238,7 +238,7 @@ def scripts_wanted(paths: Collection[str], desired: Desired, place: str) -> dict
         if name != "receipt.json" or not folder.startswith(f"{place}/") or f"{folder}/script.pbs" in paths:
             continue
         attempt, _, action = folder.removeprefix(f"{place}/").partition("/actions/")
-        if action.split("-", 3)[2] in (ActionKind.TRAIN, ActionKind.EVALUATE, ActionKind.CONVERT):
+        if action.split("-", 3)[2] in {kind for kind in ActionKind if kind.submits}:
             there = f"{desired.campaign}/{attempt}/jobs/{action}.pbs"
             wanted[desired.site.in_workspace(there)] = f"{folder}/script.pbs"
     return wanted

@@ -37,7 +37,7 @@ FACT_BYTES_MAX: Final = 1024 * 1024
 STAGE = r"(?P<stage>[a-z0-9.-]{1,63})/(?P<attempt>[0-9a-f]{12})"
 _PLACE: Final = re.compile(rf"{CAMPAIGNS}/(?P<campaign>[a-z0-9.-]{{1,63}})/(?P<name>[a-z0-9.-]{{1,63}}-[0-9a-f]{{8}})")
 _ACTION: Final = re.compile(
-    rf"{STAGE}/actions/l[0-9]{{1,4}}-n[0-9]{{1,6}}-[A-Za-z0-9.-]{{1,80}}/(?P<what>[a-z]+)\.(json|pbs)"
+    rf"{STAGE}/actions/l[0-9]{{1,4}}-n[0-9]{{1,6}}-[A-Za-z0-9.-]{{1,160}}/(?P<what>[a-z]+)\.(json|pbs)"
 )
 _OF_ATTEMPT: Final = re.compile(
     rf"{STAGE}/(?:leg-(?P<leg>[0-9]{{1,4}})/(?P<what>step|source)-(?P<at>[0-9]{{1,9}})"

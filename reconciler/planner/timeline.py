@@ -122,7 +122,7 @@ def _events(done: Sequence[Done]) -> Iterator[Event]:
         if each.key.kind is ActionKind.JUDGE:
             continue  # the verdict tells
         receipt = each.receipt
-        what = what_of(each.key)
+        what = what_of(each.key) if each.key.kind.submits else str(each.key.kind)
         yield Event(each.at_s, what, receipt.job_id or "", _came(each), receipt.commit, receipt.applied_by)
 
 

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.model.observed import CheckpointSeen, FolderAbsent, FolderSeen, Inside, ListSeen, Unread
+from reconciler.model.observed import CheckpointSeen, FolderAbsent, FolderSeen, Inside, ListSeen, Receipt, Unread
 from reconciler.model.plan import ActionKind
 from reconciler.planner import facts
 from reconciler.planner.planner import plan
 from reconciler.planner.recalled import Recalled, places, recall
+from reconciler.planner.timeline import timeline
 from tests.planner.test_trial import trial, tried
 from tests.planner.world import FORGOT_D0, NOW_S, World, after, log_of, quickstart
 
@@ -133,6 +134,16 @@ def test_the_origin_of_a_job_holds_what_its_script_was_made_from() -> None:
     assert recalled(files).observed({}).folders == there
     (done,) = recalled(files).done  # the journal has not been looked at since, and the job is known all the same
     assert (done.receipt.job_id, done.origin is not None and done.origin.author) == ("1.srv", "Ada <a@b>")
+
+
+def test_what_needs_no_job_is_told_without_one() -> None:
+    world = after(1)
+    (train,) = (r.key for r in world.receipts if r.key.endswith("/train"))
+    world.receipts.append(
+        Receipt(train.replace("/train", "/prune/leg-0.5"), NOW_S, True, None, None, "ada@laptop:1", "c")
+    )
+    (story,) = timeline(recalled(record_of(world)), {}).stories
+    assert [(event.what, event.job) for event in story.events][-1] == ("prune", "")
 
 
 def test_a_script_that_is_not_on_record_is_asked_for() -> None:
