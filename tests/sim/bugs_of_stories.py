@@ -390,6 +390,27 @@ STORY_BUGS = (
         "",
         story="two jobs begin where flock works",
     ),
+    Bug(
+        "a job locks nothing, and PBS denies the one beside it",
+        "template guard.pbs",
+        "flock --nonblock 9\n",
+        "true\n",
+        story="a running job is denied and known again",
+    ),
+    Bug(
+        "a lock that is free is enough",
+        "template guard.pbs",
+        'for writer in "$attempt"/writers/*; do\n',
+        "for writer in; do\n",
+        story="the lock of a running job is deleted",
+    ),
+    Bug(
+        "output that is seen late is not waited for",
+        "reconciler.planner.ended:_ending",
+        "if not job.live and just_now and not",
+        "if False and not",
+        story="the output of an evaluation is seen late",
+    ),
     # --- crashes of the file server
     Bug(
         "files of an action are not made safe",

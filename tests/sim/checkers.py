@@ -44,6 +44,8 @@ class Checkers:
         """By key, when its qsub was started last: jobs of its attempt that neither journal, answer nor log tells of."""
         self.ran: dict[str, str] = {}
         """Key → the job that ran past its guard under it."""
+        self.unguarded: set[str] = set()
+        """Attempts of which a person has deleted what the guard keeps: nothing stands between two jobs any more."""
         self.logs: dict[str, str] = {}
         """Log → the job that opened it last."""
         self.logs_lost: set[str] = set()
@@ -278,6 +280,8 @@ class Checkers:
         writers = [
             j.id for j in self.world.pbs.jobs.values() if j.writing and j.attempt == job.attempt and j is not job
         ]
+        if job.attempt in self.unguarded:
+            return
         if writers:
             self.fail(f"{job.id} and {writers} write at once in {job.script.attempt}")
         before = self.ran.setdefault(job.key, job.id)
@@ -343,6 +347,9 @@ class Checkers:
             self.unknowable |= {key for key, started in self.flights.items() if started > 0}
             self.told_refused.clear()
             self.jobs_of.clear()
+        attempt, _, name = path.removeprefix(f"{WORKSPACE}/").rpartition("/")
+        if name in ("begun", "writers", "writer.lock"):
+            self.unguarded.add(attempt)
         for key in [key for key in self.ran if path == f"{WORKSPACE}/{'/'.join(key.split('/')[:3])}"]:
             del self.ran[key]  # what the guard keeps went with its attempt
         for place in list(self.whole):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 TOP, JOURNAL, LOCK = "/w/small", "/w/.journal", "/w/.lock"
+GUARDS = ("begun", "writers", "writer.lock")
 STRANGE = "0123456789ab"
 """An attempt that no recipe has."""
 
@@ -44,7 +45,7 @@ def kind_of(path: str) -> str:
     if depth == 2:
         return "an attempt"
     if depth == 3:
-        return f"{name.rstrip('0123456789')} of an attempt" if name not in ("begun", "writers", "writer.lock") else ""
+        return f"{name.rstrip('0123456789')} of an attempt" if name not in GUARDS else ""
     if parts[2:3] and parts[2].startswith("leg-") and depth >= 4:
         if depth == 4:
             return "a checkpoint" if name.startswith("global_step") else "a pointer"
@@ -77,6 +78,16 @@ def remove(world: World, path: str) -> None:
     folder.change(world.now, {name: None})
     folder.sync()
     world.check.removed(path)
+
+
+def unguard(world: World) -> None:
+    """What the guard of one attempt keeps: its lock, the marks of jobs that write, those of keys that have begun."""
+    dice = world.chance.of("hands")
+    found = [f"{attempt}/{name}" for attempt in attempts(world) for name in GUARDS if name in world.disk.names(attempt)]
+    if found:
+        path = dice.choice(found)
+        world.say(f"somebody deletes {path}")
+        remove(world, path)
 
 
 # --- leaving things ---------------------------------------------------------------------------------------------------

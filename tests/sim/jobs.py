@@ -14,6 +14,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from reconciler.launcher.command import Launch
@@ -30,6 +31,8 @@ LOGGED_S = 4.0
 """How long every iteration took, as the log says."""
 STRANGE_LOSS = 5.3
 """Of a model that knows next to nothing of what it is trained on."""
+LATE, LATE_S = "evaluate: its output is seen late", 25.0
+"""How much later at most: a login node's view of a shared file system lags behind, for less than the planner waits."""
 LINE = (
     "[2026-01-12 04:11:02,501177][I][megatron/training_log:402:training_log]  iteration={:8d}/{:8d} | "
     "consumed_samples={:12d} | consumed_tokens={:12d} | elapsed_time_per_iteration_ms={:.1f} | learning_rate={:.6g} | "
@@ -381,4 +384,13 @@ def evaluate(world: World, job: Job) -> Iterator[float]:
             told = f" validation loss at iteration 1 | lm loss value={loss:.6f}lm loss PPL=7.0\n"
             world.disk.append(call.output, told.encode())
         yield 0.2
+        if world.chance.happens(LATE):
+            world.at(world.now + LATE_S * world.chance.of("late").random(), partial(moved, world, call))
+        else:
+            moved(world, call)
+
+
+def moved(world: World, call: Call) -> None:
+    """A log has its name; who looks from a login node may see it seconds after the job, if nothing took it away."""
+    if world.disk.get(call.output) is not None:
         world.disk.rename(call.output, call.moved_to)

@@ -700,6 +700,57 @@ def two_jobs_begin_where_flock_does_not() -> None:
     two_jobs_begin("none")
 
 
+def a_running_job_is_denied_and_known_again() -> None:
+    """For minutes PBS neither lists it nor knows its id: another is submitted, and ends at the lock."""
+    with story(LONG, iteration_s=60.0) as told:
+        first = told.begins()
+        first.unlisted_until = told.world.now + 1e6
+        told.world.check.live.clear()  # there will be two, and no fault of anybody here
+        told.until(lambda: len(told.jobs()) > 1)
+        second = told.jobs()[1]
+        told.steps(lambda: second.over)
+        first.unlisted_until = 0.0
+        expect((first.state, second.exit) == ("R", 75), "two jobs have trained at once")
+        told.until(lambda: told.rung("stage-1"))
+
+
+def the_lock_of_a_running_job_is_deleted() -> None:
+    """And PBS lists it no more: the job that is submitted locks another file, and finds the mark of the first."""
+    with story(LONG, iteration_s=60.0) as told:
+        first = told.begins()
+        first.unlisted_until = told.world.now + 1e6
+        told.world.check.live.clear()
+        told.until(lambda: len(told.jobs()) > 1)
+        told.world.disk.unlink(f"/w/{first.attempt}/writer.lock")
+        first.unlisted_until, second = 0.0, told.jobs()[1]
+        told.steps(lambda: second.over)
+        expect((first.state, second.exit) == ("R", 75), "two jobs have trained at once")
+        told.until(lambda: told.rung("stage-1"))
+
+
+def what_the_guard_keeps_is_deleted() -> None:
+    """While a job trains alone: nothing comes of it."""
+    with story(iteration_s=6.0) as told:
+        job = told.begins()
+        for name in hands.GUARDS:
+            hands.remove(told.world, f"/w/{job.attempt}/{name}")
+        ends(told)
+
+
+def the_output_of_an_evaluation_is_seen_late() -> None:
+    """Its job is over; it is not taken for one that came to nothing."""
+    with story() as told:
+        told.chance.tell("evaluate: its output is seen late", False, False, True)
+        told.chance.streams["late"] = Extreme(0.99)
+        told.until(lambda: told.jobs("/evaluate/"))
+        job = told.jobs("/evaluate/")[0]
+        told.steps(lambda: job.over)
+        told.ada.one_pass()
+        told.until(lambda: told.rung("stage-1"))
+        found = [each.key for each in told.jobs("/evaluate/") if each.attempt == job.attempt]
+        expect(found == [job.key], f"it was evaluated again: {found}")
+
+
 # --- crashes of the file server ---------------------------------------------------------------------------------------
 
 
@@ -877,6 +928,10 @@ STORIES: dict[str, Callable[[], None]] = {
         a_request_is_cut_off,
         two_jobs_begin_where_flock_works,
         two_jobs_begin_where_flock_does_not,
+        a_running_job_is_denied_and_known_again,
+        the_lock_of_a_running_job_is_deleted,
+        what_the_guard_keeps_is_deleted,
+        the_output_of_an_evaluation_is_seen_late,
         the_file_server_crashes_after_qsub,
         the_pointer_of_a_first_save_is_cut,
         the_file_server_crashes_at_any_moment,

@@ -29,8 +29,9 @@ FIRST_SEED, SEEDS = 40, 100
 """Among so few each fault must have occurred."""
 BUGS_MIN = 60
 ALL_BUGS = (*BUGS, *STORY_BUGS)
-WITHOUT_A_BUG = {"the file server crashes at any moment"}
-"""A space that was enumerated once and found something; what it found has a story of its own."""
+WITHOUT_A_BUG = {"the file server crashes at any moment", "what the guard keeps is deleted"}
+"""A space that was enumerated once and found something, which has a story of its own; and harm that comes to nothing
+because there is nobody beside the job."""
 
 
 def whole(result: Result) -> str:

@@ -184,7 +184,8 @@ class World:
             self.clocks_jumped = True
             self.say(f"the clock of {node.name} is off by {node.skew_s:.0f} s")
         for fault, what in (("deletes a part of the workspace", hands.delete), ("edits a data list", hands.edit_list),
-                            ("leaves a file of another version", hands.leave)):  # fmt: skip
+                            ("leaves a file of another version", hands.leave),
+                            ("deletes what the guard keeps", hands.unguard)):  # fmt: skip
             if happens(f"person: {fault}"):
                 what(self)
         if happens("site: file server crashes"):
