@@ -14,10 +14,10 @@ NOT_HERE = frozenset(
     {
         "reason: GateFailed",  # no code gives it (kept for readers of old output)
         "reason: NextRung",
-        # no campaign of the simulator prunes or goes on from runs that were made by hand (docs/simulation.md says so)
-        "action: prune",
-        "action: delete",
-        "reason: Adopted",
+        "reason: LatestAstray",  # of actions beside a stage's own: "action: repair", "action: prune", "action: delete"
+        "reason: NotNeeded",
+        "reason: SetAside",
+        "reason: Adopted",  # no campaign here goes on from runs that were made by hand (docs/simulation.md says so)
         "reason: AdoptedUnusable",
     }
 )
@@ -27,7 +27,7 @@ NOT_HERE = frozenset(
 def wanted() -> list[str]:
     """Every fault, action, outcome, reason and kind of site."""
     found = [*RATES_MAX, *ALWAYS]
-    found += [f"action: {kind}" for kind in ActionKind if f"action: {kind}" not in NOT_HERE]
+    found += [f"action: {kind}" for kind in ActionKind]
     found += [f"outcome: {kind}" for kind in OutcomeKind]
     found += [f"reason: {reason}" for reason in Reason if f"reason: {reason}" not in NOT_HERE]
     found += [f"file system: flock {mode}" for mode in ("shared", "local", "none")]
