@@ -30,7 +30,13 @@ ROUNDING = 2e-3
 SIZES = {f"{wrapper}, DP {n}": Run(wrapper, data=n, words=21) for wrapper in (BF16, ZERO) for n in (1, 2, 4, 8)}
 """The last row of the vocabulary is no token: the universal form does not keep it."""
 NESTED = {f"{wrapper}, nested, DP {n}": Run(wrapper, data=n, nested=True) for wrapper in (BF16, ZERO) for n in (2, 8)}
-SAVED = SIZES | NESTED
+SPLIT = {
+    **{f"{wrapper}, TP 2, DP 2": Run(wrapper, data=2, tensor=2) for wrapper in (BF16, ZERO)},
+    **{f"{wrapper}, PP 2, DP 2": Run(wrapper, data=2, pipeline=2, layers=2) for wrapper in (BF16, ZERO)},
+    f"{BF16}, TP 2, PP 2": Run(BF16, tensor=2, pipeline=2, layers=2),
+}
+"""Layers cut over two ranks, stages on two ranks, both."""
+SAVED = SIZES | NESTED | SPLIT
 STOCK_FAILS = {
     f"{BF16}, DP 8": "narrow(): length must be non-negative",
     f"{BF16}, nested, DP 8": "narrow(): length must be non-negative",
@@ -144,6 +150,30 @@ def test_deepspeed_resumes_with_the_loss_it_would_have_had(deepspeed: DeepSpeed,
     assert again.error == ""
     assert again.loaded == digests(made)
     if data == made.run.data:
+        assert again.losses == made.losses
+    else:
+        assert again.losses == pytest.approx(made.losses, rel=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        (f"{BF16}, TP 2, DP 2", {"tensor": 2, "data": 2}),
+        (f"{BF16}, TP 2, DP 2", {"tensor": 1, "data": 2}),
+        (f"{ZERO}, TP 2, DP 2", {"tensor": 2, "data": 1}),
+        (f"{ZERO}, PP 2, DP 2", {"pipeline": 2, "data": 2}),
+        (f"{ZERO}, PP 2, DP 2", {"pipeline": 1, "data": 2, "staged": True}),
+        (f"{BF16}, PP 2, DP 2", {"pipeline": 2, "data": 1}),
+        (f"{BF16}, TP 2, PP 2", {"pipeline": 1, "tensor": 1, "data": 2, "staged": True}),
+    ],
+)
+def test_deepspeed_resumes_at_other_ways_to_split_the_model(
+    deepspeed: DeepSpeed, name: str, sizes: dict[str, Any]
+) -> None:
+    made = deepspeed.saved(name)
+    again = deepspeed.run(made.resumed(**sizes))
+    assert again.error == ""
+    if made.resumed(**sizes) == made.resumed():
         assert again.losses == made.losses
     else:
         assert again.losses == pytest.approx(made.losses, rel=ROUNDING)

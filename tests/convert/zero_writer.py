@@ -122,9 +122,11 @@ def write_model_parallel(root: Path, states: list[State], how: Saved) -> Path:
     folder.mkdir(parents=True)
     for part, state in enumerate(states):
         torch.save(model_states(state, how, len(states)), folder / f"mp_rank_{part:02d}_model_states.pt")
+        cuts = [cut(group, how) for group in state.groups]
         for rank in range(how.data_parallel):
             with deepspeed_named():
-                content = {"optimizer_state_dict": shard_of(state, how, rank), "ds_config": {}, "ds_version": "0.17.5"}
+                optimizer = shard_of(state, how, rank, cuts)
+                content = {"optimizer_state_dict": optimizer, "ds_config": {}, "ds_version": "0.17.5"}
                 torch.save(content, folder / f"bf16_zero_pp_rank_{rank}_mp_rank_{part:02d}_optim_states.pt")
     (root / "latest").write_text(folder.name)
     (root / "latest_checkpointed_iteration.txt").write_text(str(how.iteration))
@@ -169,8 +171,10 @@ def named(name: str, how: Saved) -> str:
     return f"language_model.encoder.{name}" if how.nested else name
 
 
-def shard_of(state: State, how: Saved, rank: int) -> dict[str, Any]:
-    cuts = [cut(group, how) for group in state.groups]
+Cut = tuple[dict[str, torch.Tensor], int, int]
+
+
+def shard_of(state: State, how: Saved, rank: int, cuts: list[Cut]) -> dict[str, Any]:
     low = [rank * shard for _, shard, _ in cuts]
     flats = [
         {name: flat[low[g] : low[g] + shard].clone() for name, flat in buffers.items()}
@@ -204,7 +208,7 @@ def shard_of(state: State, how: Saved, rank: int) -> dict[str, Any]:
     return content
 
 
-def cut(group: dict[str, dict[str, torch.Tensor]], how: Saved) -> tuple[dict[str, torch.Tensor], int, int]:
+def cut(group: dict[str, dict[str, torch.Tensor]], how: Saved) -> Cut:
     """The padded flat buffer of each state, the shard's size, and the padding."""
     numel = sum(tensors["fp32"].numel() for tensors in group.values())
     shard = 2 * -(-numel // (2 * how.data_parallel))
