@@ -84,8 +84,8 @@ def newest(folder: str, names: "List[str]", data_parallel: int, before: float) -
     for step in reversed(steps):
         path = os.path.join(folder, "global_step{}".format(step))
         files, _, saved = listed(path)
-        why = files_wanting(files, data_parallel) or pointer_wanting(step, tracker, newest=steps[-1])
-        if saved <= before and not (why or cut_short(path, files)):
+        lacks = files_wanting(files, data_parallel) or pointer_wanting(step, tracker, newest=steps[-1])
+        if saved <= before and not (lacks or cut_short(path, files)):
             return step, latest
     return None, latest
 

@@ -61,23 +61,21 @@ def upkeep_of(desired: Desired, look: Look, walked: Sequence[Walked]) -> Upkept:
     aside: list[Folder] = []
     notes = [needs.untold] if needs.untold else []
     for kept in _kept(desired, look, walked):
-        if not kept.waits and kept.own:
-            first += _repairs(desired, kept)
         found = needless(desired, look.now_s, kept.attempt, kept.seen, needs)
         lying = _aside(desired, kept.seen)
         prunable += found
         aside += lying
-        if not prune:
-            continue
-        if found and kept.waits:
+        if prune and found and kept.waits:
             size = format_bytes(sum(folder.size_bytes for folder in found))
             notes.append(f"{kept.seen.stage}/{kept.seen.attempt}: {size} {kept.waits}")
-        due = [*([] if kept.waits else _prunes(desired, kept, found, needs)), *_deletions(desired, kept, lying)]
+        due = [] if kept.waits else [*_repairs(desired, kept)]
+        if prune:
+            due += [*([] if kept.waits else _prunes(desired, kept, found, needs)), *_deletions(desired, kept, lying)]
         for action in due:
             refused = _refused(desired, kept, action)
             notes += [refused] if refused else []
             if not refused:
-                (first if action.key.kind is ActionKind.PRUNE else last).append(action)
+                (last if action.key.kind is ActionKind.DELETE else first).append(action)
     return Upkept(tuple(first), tuple(last), Retained(prune, tuple(prunable), tuple(aside), tuple(notes)))
 
 
@@ -113,7 +111,7 @@ def _waits(attempt: Attempt, *, suspended: bool) -> str:
 
 def _repairs(desired: Desired, kept: _Kept) -> Iterator[Action]:
     """Every leg whose `latest` names something else than its newest complete checkpoint."""
-    for leg in kept.seen.legs:
+    for leg in kept.seen.legs if kept.own else ():
         newest = leg.newest_complete()
         if newest is None or leg.latest == newest.iteration:
             continue

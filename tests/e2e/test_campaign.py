@@ -185,6 +185,23 @@ def test_a_plan_is_applied_as_reviewed_or_not_at_all(undisturbed: Repository, tm
     assert "no longer holds" in repository.run("apply", "next.plan", status=1)
 
 
+def test_what_nothing_needs_is_pruned_when_the_campaign_says_so(undisturbed: Repository) -> None:
+    """In two passes; what is left is where each leg ended, and nothing of the campaign has changed."""
+    before = final_state(undisturbed)
+    assert "retention.prune: true in the campaign frees them" in undisturbed.run("plan")
+    undisturbed.edit("campaign.yaml", "  bounds:\n", "  retention: {prune: true, newest: 1, settle: 1s}\n  bounds:\n")
+    undisturbed.git("commit", "-aqm", "prune")
+    told = undisturbed.run("plan")
+    assert "to set aside (" in told and "[NotNeeded]" in told
+    undisturbed.run("apply", "--until-done", "--yes", timeout_s=180)
+    for stage in undisturbed.status().values():
+        attempt = undisturbed.workspace / stage["path"]
+        folders = [path.relative_to(attempt) for path in attempt.glob("leg-*/*") if path.is_dir()]
+        assert folders == [Path(f"leg-0/global_step{BUDGETS[stage['stage']]}")]
+    assert final_state(undisturbed) == before
+    assert "Nothing to do" in undisturbed.run("plan")
+
+
 def keys_without_segments(keys: list[str]) -> set[str]:
     """Keys less the count of ended jobs: how a budget falls into segments depends on the machine's speed."""
     return {"/".join(part for part in key.split("/") if not part.startswith("n")) for key in keys}

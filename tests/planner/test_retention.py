@@ -282,6 +282,13 @@ def test_a_pointer_that_is_astray_is_repaired_whatever_the_policy(latest: int | 
     assert second.key.kind is TRAIN
 
 
+def test_a_repair_that_the_cluster_has_refused_is_not_tried_again() -> None:
+    world = begun(KEEP, partial=500)
+    (repair,) = [action for action in world.plan().actions if isinstance(action.upkeep, Repair)]
+    world.receipts.append(Receipt(str(repair.key), NOW_S, True, None, "`latest` is a link"))
+    assert [action.key.kind for action in checked(world).actions] == [TRAIN]
+
+
 def test_no_pointer_is_repaired_beside_a_live_job() -> None:
     world = begun(KEEP, partial=500)
     world.submit(world.the_action())
