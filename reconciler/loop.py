@@ -98,6 +98,7 @@ def look(desired: Desired, link: Transport, also: Iterable[str] = ()) -> Look:
         campaign=desired.campaign,
         lists=tuple(dict.fromkeys((*desired.asked_lists(), *also))),
         folders=desired.asked_folders(),
+        logs=desired.asked_logs(),
         windows=WINDOWS_PER_LOG,
     )
     observed = observe(link, request)

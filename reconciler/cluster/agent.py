@@ -35,6 +35,7 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
     from reconciler.cluster.agent_folders import folders_seen
     from reconciler.cluster.agent_journal import Journal, known_jobs, receipt_of, users_in_doubt
     from reconciler.cluster.agent_lock import Held, Lock, lock_seen, unlock
+    from reconciler.cluster.agent_logs import foreign_log
     from reconciler.cluster.agent_pbs import Pbs, Unreadable, workspace_tag
     from reconciler.cluster.agent_work import execute
 
@@ -69,6 +70,7 @@ def observe(request: "Json", clock: "Callable[[], float]") -> "Json":
         "lock": part(lambda: lock_seen(Lock(disk, clock))),
         "lists": lists(request["lists"]),
         "folders": folders_seen(request["folders"]),
+        "logs": foreign_logs(request["logs"], request["windows"]),
         "now": clock(),
         "host": os.uname().nodename,
     }
@@ -106,6 +108,14 @@ def lists(paths: "List[str]") -> "Json":
             found[path] = {"unread": str(refused)}
         except (OSError, ValueError) as error:
             found[path] = {"unread": disk_trouble(error) if isinstance(error, OSError) else str(error)}
+    return found
+
+
+def foreign_logs(paths: "List[str]", windows: int) -> "Json":
+    """Ends of logs that no job of ours wrote, by absolute path: {"read": …}, null for none, or {"unread": why}."""
+    found = {}  # type: Json
+    for path in paths:
+        found[path] = part(lambda: foreign_log(path, windows))  # noqa: B023
     return found
 
 

@@ -26,10 +26,11 @@ READ_BYTES_MAX = 4 * 1024 * 1024
 """Of a pickle, some 200 bytes for each tensor, and of a zip archive's list of entries."""
 ENDING_BYTES_MAX = 128 * 1024
 """Of a zip archive's end, with the comment that it may have."""
+OFFSET_MAX = 2**50
 OPCODES_MAX = 400000
 PICKLE_S_MAX = 10.0
 NAME_CHARS_MAX = 100
-NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO)
+NO_FAULT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EINVAL)
 LONG_NUMBER = re.compile(rb"[0-9_]{5000}")
 """A number in digits takes the square of its length to read; torch writes none."""
 
@@ -183,6 +184,8 @@ class Rationed(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 0 and not 0 <= offset <= OFFSET_MAX:
+            raise Odd("it points outside of itself")
         return self.file.seek(offset, whence)
 
     def tell(self) -> int:
@@ -233,7 +236,7 @@ def unpickled(path: str) -> "Dict[str, Any]":
     except Odd as odd:
         raise Odd("{} cannot be read: {}".format(os.path.basename(path), odd)) from None
     except OSError as error:
-        if error.errno not in NO_SUCH_FILE:
+        if error.errno not in NO_FAULT:
             raise  # what could not be read is not damaged
         why = disk_trouble(error).rpartition(": ")[2]
         raise Odd("{} cannot be read: {}".format(os.path.basename(path), why)) from None

@@ -104,6 +104,15 @@ def folder(value: Any) -> FolderSeen | FolderAbsent | Unread:
     return FolderAbsent() if found is None else found
 
 
+def foreign_log(value: Any) -> TrainLog | None:
+    """The end of one log of others; None if it was not read."""
+    try:
+        part = Fields(value, "the log")
+        return None if part.has("unread") else part.optional(lambda name: _train_log(part.fields(name)), "read")
+    except Malformed:
+        return None
+
+
 def outcomes(answer: Fields, keys: Sequence[str]) -> tuple[Outcome, ...]:
     """One outcome per action that was sent, in its order."""
     found = answer.each("outcomes", _outcome)

@@ -28,6 +28,8 @@ class ObserveRequest:
     """Absolute paths of data lists whose text is wanted."""
     folders: Mapping[str, tuple[Wish, ...]] = field(default_factory=dict)
     """Absolute paths of folders of checkpoints that no attempt made, and what is wanted of them."""
+    logs: tuple[str, ...] = ()
+    """Absolute paths of training logs of others."""
     inside: bool = False
     """Whether every complete checkpoint of the attempts is opened for what it says of itself."""
     windows: int = 64
@@ -85,6 +87,7 @@ def observe(link: Transport, request: ObserveRequest) -> Observed:
         "folders": [
             {"path": path, "wanted": [asdict(wish) for wish in wishes]} for path, wishes in request.folders.items()
         ],
+        "logs": list(request.logs),
         "inside": request.inside,
         "windows": request.windows,
         "pbs_timeout_s": request.pbs_timeout_s,
@@ -124,7 +127,8 @@ def _nothing_read(link: Transport, request: ObserveRequest, why: str) -> Observe
 
 
 def _observed(seen: Fields, request: ObserveRequest) -> Observed:
-    lists, folders = seen.mapping("lists"), seen.mapping("folders")
+    lists, folders, logs = seen.mapping("lists"), seen.mapping("folders"), seen.mapping("logs")
+    read = {path: answers.foreign_log(logs.get(path)) for path in request.logs}
     return Observed(
         now_s=seen.number("now"),
         host=seen.line("host"),
@@ -135,6 +139,7 @@ def _observed(seen: Fields, request: ObserveRequest) -> Observed:
         lock=answers.lock(seen),
         lists={path: answers.data_list(lists.get(path)) for path in request.lists},
         folders={path: answers.folder(folders.get(path)) for path in request.folders},
+        logs={path: log for path, log in read.items() if log is not None},
     )
 
 

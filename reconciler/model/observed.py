@@ -352,3 +352,5 @@ class Observed:
     lock: LockSeen | None = None
     folders: Mapping[str, FolderSeen | FolderAbsent | Unread] = field(default_factory=dict)
     """By absolute path on the cluster, for every folder of checkpoints that was asked for."""
+    logs: Mapping[str, TrainLog] = field(default_factory=dict)
+    """By absolute path, the ends of training logs of others that were asked for; without those that were not read."""

@@ -96,6 +96,8 @@ class ExternalSource(Frozen):
     """Data-parallel size that a `zero` checkpoint was saved by; checked against its shards."""
     rate: Positive | None = None
     """Learning rate at which it was saved, for `lrSource`; checked against what the checkpoint says."""
+    log: Path | None = None
+    """Its training log on the cluster: the first losses after the load are compared with those in it."""
     trained_on: tuple[Name, ...] = ()
     """Names of datasets it has been trained on, so that mixtures may replay them."""
 

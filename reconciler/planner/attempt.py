@@ -51,9 +51,10 @@ Step = Act | Wait | Hold | Judged
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The leg that ends at the attempt's source checkpoint, as another attempt trained it."""
+    """What was trained up to the attempt's source checkpoint: a leg of another attempt, or a run made elsewhere."""
 
-    leg: LegRecipe
+    leg: LegRecipe | None
+    """None for a run made elsewhere, of which no recipe tells."""
     iteration: int
     logs: tuple[TrainLog, ...]
 
@@ -70,7 +71,7 @@ class Attempt:
     baseline: Mapping[str, float] | None
     """Losses at the source checkpoint if its own stage evaluated it."""
     parent: Parent | None
-    """Where the source checkpoint comes from; None for one made elsewhere or from the seed."""
+    """Where the source checkpoint comes from; None for random weights, and for one made elsewhere without a log."""
     source_gone: str
     """Why the source checkpoint cannot be loaded any more; empty if it is there."""
     source_unread: str

@@ -99,12 +99,24 @@ class Desired:
         """Absolute path of every folder of checkpoints that no attempt made → what is wanted of it."""
         wishes: dict[str, dict[Wish, None]] = {}
         for stage in self.stages:
-            own = (stage.spec.source, *(strategy.source for strategy in stage.spec.strategies))
-            for source in own if stage.spec.adopted is None else (stage.spec.adopted.source,):
+            for source in sources_of(stage):
                 if isinstance(source, ExternalSource):
                     wishes.setdefault(self.site.path(source.path), {})[outside.wish(source, self.rates())] = None
         return {path: tuple(wanted) for path, wanted in wishes.items()}
 
+    def asked_logs(self) -> tuple[str, ...]:
+        """Absolute paths of the logs of sources made elsewhere."""
+        sources = (source for stage in self.stages for source in sources_of(stage))
+        found = (source.log for source in sources if isinstance(source, ExternalSource))
+        return tuple(sorted({self.site.path(log) for log in found if log is not None}))
+
     def validation_paths(self) -> dict[str, str]:
         """Validation set → absolute path of its list on this cluster."""
         return {s.name: self.site.path(s.lists[self.spec.cluster].path) for s in self.model.validation.sets}
+
+
+def sources_of(stage: StageManifest) -> tuple[object, ...]:
+    """What a stage and its strategies declare to start from; of one that was trained elsewhere, what it is."""
+    if stage.spec.adopted is not None:
+        return (stage.spec.adopted.source,)
+    return (stage.spec.source, *(strategy.source for strategy in stage.spec.strategies))

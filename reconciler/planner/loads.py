@@ -115,7 +115,9 @@ def _leg_before(attempt: Attempt, leg: int) -> Parent:
     return Parent(before, before.iterations, attempt.evidence.leg(leg - 1).logs)
 
 
-def _same_data(before: LegRecipe, leg: LegRecipe) -> bool:
+def _same_data(before: LegRecipe | None, leg: LegRecipe) -> bool:
     """Whether the loss should go on: the same mixture of the same lists, and no rate that rises anew."""
+    if before is None:
+        return False
     same = dict(before.mixture) == dict(leg.mixture) and dict(before.lists) == dict(leg.lists)
     return same and leg.load is Load.CONTINUE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.model.observed import AttemptSeen, FolderAbsent, FolderSeen, Job, Observed, Receipt, Unread
+from reconciler.model.observed import AttemptSeen, FolderAbsent, FolderSeen, Job, Observed, Receipt, TrainLog, Unread
 from reconciler.model.status import Reason
 from reconciler.planner.desired import Desired
 from reconciler.planner.lists import Lists, Trouble, read_lists
@@ -21,6 +21,8 @@ class Look:
     lists: Lists
     folders: Mapping[str, FolderSeen | FolderAbsent | Unread]
     """By absolute path: folders of checkpoints that no attempt made."""
+    logs: Mapping[str, TrainLog]
+    """By absolute path: the ends of logs of others."""
     now_s: float
 
 
@@ -33,4 +35,6 @@ def whole(desired: Desired, observed: Observed) -> Look | Trouble:
         return Trouble(Reason.WORKSPACE_UNREAD, f"the workspace could not be read: {attempts.why}")
     if isinstance(receipts, Unread):
         return Trouble(Reason.WORKSPACE_UNREAD, f"the journal could not be read: {receipts.why}")
-    return Look(jobs, attempts, receipts, read_lists(desired, observed), observed.folders, observed.now_s)
+    return Look(
+        jobs, attempts, receipts, read_lists(desired, observed), observed.folders, observed.logs, observed.now_s
+    )

@@ -206,7 +206,9 @@ def _attempt(
         gates=gates,
         old_sets=tuple(chosen.name for chosen in sets if chosen.of in introduced and chosen.of != own),
         baseline=_baseline(desired, source, recipe),
-        parent=_parent(source, recipe, previous),
+        parent=sources.external_parent(desired, look, stage, strategy, recipe)
+        if outside
+        else _parent(source, recipe, previous),
         source_gone=gone if isinstance(gone, str) else "",
         source_unread=gone.why if isinstance(gone, Unread) else "",
         now_s=look.now_s,

@@ -12,6 +12,7 @@ from reconciler.model.manifests import StageManifest
 from reconciler.model.observed import FolderAbsent, FolderSeen, Unread
 from reconciler.model.recipe import Recipe, SourceRecipe
 from reconciler.model.strategy import AtIteration, ExternalSource, StageSource, Strategy
+from reconciler.planner.attempt import Parent
 from reconciler.planner.desired import Desired
 from reconciler.planner.look import Look
 from reconciler.planner.strays import recipe_of
@@ -68,6 +69,16 @@ def external_gone(desired: Desired, look: Look, recipe: Recipe) -> str | Unread:
     why = f"is incomplete: {made.why_not}" if made is not None else "is not there any more"
     name = f"global_step{source.iteration}{'_universal' if source.universal else ''}"
     return f"the checkpoint that {recipe.stage} starts from, {path}/{name}, {why}"
+
+
+def external_parent(
+    desired: Desired, look: Look, stage: StageManifest, strategy: Strategy, recipe: Recipe
+) -> Parent | None:
+    """What the log of a source made elsewhere has up to it; None without one."""
+    wanted = stage.spec.source_of(strategy)
+    path = wanted.log if isinstance(wanted, ExternalSource) else None
+    log = look.logs.get(desired.site.path(path)) if path is not None else None
+    return Parent(None, recipe.source.iteration, (log,)) if log is not None else None
 
 
 def _kept(

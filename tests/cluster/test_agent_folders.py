@@ -12,8 +12,9 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from reconciler.cluster import agent_folders, answers
+from reconciler.cluster import agent_folders, agent_logs, answers
 from reconciler.model.observed import CheckpointSeen, FolderAbsent, FolderSeen, Unread, Wish
+from tests.cluster.test_agent_logs import line
 from tests.cluster.world import World
 
 BATCH, SEQUENCE, PEAK = 4, 16, 1e-3
@@ -279,3 +280,18 @@ def test_a_folder_without_permission_is_unread(folder: Path) -> None:
     found = look(folder, ANY)
     folder.chmod(0o700)
     assert isinstance(found, Unread)
+
+
+def test_the_log_of_a_run_elsewhere_is_read_from_its_end_and_nothing_is_written_beside_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = folder / "output.log"
+    log.write_text("".join(line(number) + "\n" for number in range(1, 60)))
+    monkeypatch.setattr(agent_logs, "FOREIGN_BYTES_MAX", log.stat().st_size // 2)
+    seen = answers.foreign_log({"read": json.loads(json.dumps(agent_logs.foreign_log(str(log), 8)))})
+    assert seen is not None
+    assert (seen.first[0].iteration, seen.last[-1].iteration, seen.last[-1].loss) == (31, 59, 2.418306)
+    assert agent_logs.foreign_log(str(folder / "none.log"), 8) is None
+    assert answers.foreign_log({"read": None}) is None
+    assert answers.foreign_log({"unread": "timed out"}) is None
+    assert [path.name for path in folder.iterdir()] == ["output.log"]

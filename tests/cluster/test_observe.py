@@ -72,7 +72,7 @@ def real_answer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{world.top / 'bin'}:/usr/bin:/bin")
         request = {"workspace": str(world.workspace), "campaign": "demo", "windows": 8, "pbs_timeout_s": 10}
-        answer = agent.observe(request | {"lists": [], "folders": [], "inside": False}, lambda: 5.0)
+        answer = agent.observe(request | {"lists": [], "folders": [], "logs": [], "inside": False}, lambda: 5.0)
     answer["lists"] = {"/data/list.txt": {"absent": True}}
     return answer
 

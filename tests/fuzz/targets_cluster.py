@@ -158,6 +158,7 @@ def answer_of(seen: Observed) -> dict[str, Any]:
             for text in [f"0.75 /data{path}-a text\n0.25 /data{path}-b more\n"]
         },
         "folders": {},
+        "logs": {},
         "now": seen.now_s,
         "host": "login1",
         "bytes_read": 0,
@@ -366,6 +367,7 @@ def workspaces(data: bytes) -> Hashable:
         "windows": 8,
         "lists": [],
         "folders": [],
+        "logs": [],
         "inside": True,
         "pbs_timeout_s": 1,
     }

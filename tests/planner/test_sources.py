@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.model.observed import CheckpointSeen, FolderAbsent, FolderSeen, Inside, Unread
+from reconciler.model.observed import CheckpointSeen, FolderAbsent, FolderSeen, Inside, LogPoint, TrainLog, Unread
 from reconciler.model.plan import ActionKind
 from reconciler.model.recipe import read_recipe
 from reconciler.model.status import Phase, Reason
 from tests.planner.test_campaign import external
+from tests.planner.test_gates import GUESS, points, runs
 from tests.planner.world import SAME, World, quickstart, swapped
 
 FOLDER = "/old/run"
@@ -92,3 +93,18 @@ def test_a_stage_may_start_from_a_save_on_the_way_which_stays_chosen_when_it_is_
     assert (source.iteration, source.position, source.rate) == (1200, 1200, 2e-3)
     world.attempts[name] = seen
     assert world.plan().stages[1].attempt == action.key.attempt
+
+
+def test_the_first_losses_are_compared_with_those_in_the_log_of_a_source_made_elsewhere() -> None:
+    text = "{path: /old/run, log: /old/run.log, checkpoint: {iteration: 500}, format: zero, dataParallel: 1}"
+    logged = TrainLog("", last=tuple(LogPoint(480 + step, 2.4, 2e-3) for step in range(20)))
+    world = replace(external(text), logs={"/old/run.log": logged})
+    assert world.desired.asked_logs() == ("/old/run.log",)
+    action = runs(world, points(GUESS, 1))
+    message = world.status("stage-1").message
+    assert world.status("stage-1").reason is Reason.LOAD_DISCONTINUOUS
+    assert "before it they averaged 2.400" in message
+    assert world.the_action().key.kind is ActionKind.STOP
+    better = replace(external(text), logs={"/old/run.log": logged})
+    assert runs(better, points(2.5, 1)).key == action.key
+    assert better.status("stage-1").reason is Reason.JOB_LIVE

@@ -111,6 +111,8 @@ class World:
     """Answers for paths of data lists other than a good list."""
     folders: dict[str, FolderSeen | FolderAbsent | Unread] = field(default_factory=dict)
     """Answers for folders of checkpoints other than one with what is wanted of it."""
+    logs: dict[str, TrainLog] = field(default_factory=dict)
+    """Logs of sources that were made elsewhere."""
 
     def look(self) -> Observed:
         """What one look finds now."""
@@ -123,6 +125,7 @@ class World:
             lists_of(self.desired) | self.lists,
             self.applied,
             folders=folders_of(self.desired) | self.folders,
+            logs=self.logs,
         )
 
     def plan(self) -> Plan:
