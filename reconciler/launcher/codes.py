@@ -41,7 +41,7 @@ WARNINGS: Final[dict[str, str]] = {
     "ORA031": "a setting is ignored, since the checkpoint's schedule wins",
     "ORA032": "a cooldown with a style other than constant does nothing",
     "ORA033": "--min-lr is ignored in a cooldown, which goes to the checkpoint's minimum",
-    "ORA034": "--universal-checkpoint with an optimizer whose checkpoints cannot be converted to one",
+    "ORA034": "--universal-checkpoint with an optimizer whose checkpoints the launcher's converter refuses",
     "ORA040": "the cooldown fraction is inverted: it is the cooldown's share, not the constant part's",
     "ORA041": "the rate jumps at the load; a cosine is computed over the whole schedule",
     "ORA042": "--finetune rewarms from 0",

@@ -86,10 +86,10 @@ def _optimizer(settings: Settings) -> Iterator[Finding]:
     if optimizer.startswith(_NO_ADAM) and settings.has("universal-checkpoint"):
         yield Finding(
             "ORA034",
-            f"--universal-checkpoint with {name}={optimizer[:40]}: its checkpoints cannot be converted (a KeyError: "
-            "they hold no exp_avg_sq), so there is no universal checkpoint of such a run",
-            "keep the data-parallel size and leave --universal-checkpoint out, or use --finetune alone, which loads "
-            "weights only",
+            f"--universal-checkpoint with {name}={optimizer[:40]}: the launcher's ds_to_universal.py cannot convert "
+            "its checkpoints (a KeyError: they hold no exp_avg_sq)",
+            "convert with `reconcile convert`; or keep the data-parallel size and leave --universal-checkpoint out, or "
+            "use --finetune alone, which loads weights only",
         )
 
 

@@ -126,6 +126,7 @@ class Workshop:
             "tool": self.desired.site.in_workspace(tool),
             "source": f"{folder}/global_step{iteration}",
             "target": self._absolute("leg-0-source"),
+            "data_parallel": self.recipe.data_parallel,
         }
         size, wanted = self.recipe.source.data_parallel, self.recipe.data_parallel
         return Action(

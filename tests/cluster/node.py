@@ -95,6 +95,7 @@ class Node:
                 "tool": "/tool.py",
                 "source": "/source",
                 "target": "/target",
+                "data_parallel": 2,
             }
             | values,
             header=dict.fromkeys(("campaign", "stage", "strategy", "attempt", "what", "commit", "templates"), "x"),
