@@ -141,12 +141,9 @@ DEFAULTS_BEFORE: Final[dict[str, str | int]] = {
 VOCABULARIES: Final = {"ALCF/tokenizer.model": 32000, "google/gemma-7B": 256000, "google/gemma-7b": 256000}
 """Of tokenizers that the launcher has as its default."""
 
-FOLDER: Final = re.compile(
-    r"(?:(?P<model_arch>[A-Za-z0-9.-]{1,40}?)-)?ws(?P<world_size>[0-9]{1,7})[-_]ds[-_]stage(?P<zero_stage>[0-9])"
-    r"[-_]nl(?P<layers>[0-9]{1,4})[-_]hs(?P<hidden>[0-9]{1,6})[-_]mb(?P<micro_batch>[0-9]{1,6})"
-    r"[-_]seq(?P<sequence_length>[0-9]{1,8})[-_]gb(?P<global_batch>[0-9]{1,8})[-_]sp(?P<sequence_parallel>[0-9]{1,4})"
-    r"[-_]pp(?P<pipeline>[0-9]{1,4})[-_]tp(?P<tensor>[0-9]{1,4})[-_](?P<precision>bf16|fp16|fp32)"
-    r"(?:[-_]opt(?P<optimizer>[a-z.]{1,30}))?(?:[-_]lr(?P<rate>[0-9][0-9.e-]{0,20}))?"
-    r"(?:[-_]lwf(?P<warmup_fraction>[0-9.]{1,12}))?(?:_ntok(?P<billions>[0-9]{1,9})B)?"
+ARCHITECTURE: Final = re.compile(r"(?P<model_arch>[A-Za-z0-9.-]{1,40}?)-ws[0-9]")
+"""How a folder's name begins, today; what sizes it tells is in `domain.foldername`."""
+SCHEDULE: Final = re.compile(
+    r"-lr(?P<rate>[0-9][0-9.e-]{0,20})-lwf(?P<warmup_fraction>[0-9.]{1,12})(?:_ntok(?P<billions>[0-9]{1,9})B)?"
 )
-"""A run's folder as the launcher names it, today (hyphens) and before August 2025 (underscores)."""
+"""How it goes on behind the sizes."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.adopt import launcher_names as names
 from reconciler.adopt.facts import Fact, Known, Value, Witness, truth
+from reconciler.domain import foldername
 from reconciler.launcher.oracle import same_folder
 from reconciler.launcher.scriptreader import Call, NoCall, Script, Unreadable, read_script
 from reconciler.launcher.settings import ARCHITECTURES, Architecture, settings_of
@@ -40,7 +41,8 @@ def known_of(run: Run, save: CheckpointSeen, survey: Survey, ranks: int) -> tupl
     witnesses += [folder, _jobs(run, survey)]
     so_far = Known(witnesses)
     architecture = _architecture(so_far)
-    old = "_ds_" in run.folder.rsplit("/", 1)[-1]
+    scheme = foldername.of_path(run.folder.rsplit("/", 1)[-1])
+    old = scheme is not None and scheme.old
     return Known([*witnesses, _sizes(architecture, so_far), _defaults(old)]), trouble
 
 
@@ -162,18 +164,29 @@ def _script(launched: Launched, ranks: int) -> Witness:
 def _folder(run: Run) -> Witness:
     """What the launcher wrote into the folder's name."""
     name = run.folder.rsplit("/", 1)[-1]
-    found = names.FOLDER.match(name)
+    found = foldername.of_path(name)
     if found is None:
         return Witness({})
-    said = {key: value for key, value in found.groupdict().items() if value}
-    facts = {key: Fact(value, "from the folder's name") for key, value in said.items() if key != "billions"}
-    sizes = [int(said[key]) for key in ("world_size", "tensor", "pipeline", "sequence_parallel")]
-    facts["data_parallel"] = Fact(sizes[0] // max(1, sizes[1] * sizes[2]), "from the folder's name (ws over tp and pp)")
-    step = int(said["sequence_length"]) * int(said["global_batch"])
-    if int(said.get("billions", 0)) and step:
-        iterations = int(said["billions"]) * 10**9 // step
-        facts["train_iterations_about"] = Fact(iterations, "from the folder's name (ntok, whole billions)")
-    return Witness(facts)
+    begins, goes_on = names.ARCHITECTURE.match(name), names.SCHEDULE.match(name[len(found.text) :])
+    words = {**(begins.groupdict() if begins else {}), **(goes_on.groupdict() if goes_on else {})}
+    iterations = int(words.pop("billions", None) or 0) * 10**9 // max(1, found.sequence_length * found.global_batch)
+    said: dict[str, Value | None] = {
+        "world_size": found.world,
+        "zero_stage": found.zero_stage,
+        "layers": found.layers,
+        "hidden": found.hidden,
+        "micro_batch": found.micro_batch,
+        "sequence_length": found.sequence_length,
+        "global_batch": found.global_batch,
+        "tensor": found.tensor,
+        "pipeline": found.pipeline,
+        "data_parallel": found.data_parallel,
+        "precision": found.precision,
+        "optimizer": found.optimizer,
+        **words,
+        "train_iterations_about": iterations or None,
+    }
+    return Witness({key: Fact(value, "from the folder's name") for key, value in said.items() if value is not None})
 
 
 def _jobs(run: Run, survey: Survey) -> Witness:
