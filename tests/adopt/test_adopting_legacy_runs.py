@@ -78,7 +78,7 @@ def adopt(site: Site, *runs: Legacy, options: tuple[str, ...] = ()) -> Result:
     return told("adopt", str(path), "--cluster", "here", "-o", "manifests/old", *options)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_the_first_plan_after_adopting_is_empty(site: Site, seed: int) -> None:
     runs = chosen(seed)
     for run in runs:
@@ -188,6 +188,22 @@ def test_no_secret_of_the_launchers_environment_leaves_the_cluster(site: Site, m
     assert adopt(site, run).exit_code == 0
     assert b"GLOBAL_BATCH" in answers[0], "the environment was read"
     assert not any(b"not-to-be-told" in answer for answer in answers)
+
+
+def test_what_a_run_is_called_adds_nothing_to_the_manifests(site: Site) -> None:
+    """Names and texts of a shared file system go into comments and values, and out of neither."""
+    run = Legacy("base", trained=60, log=False)
+    site.write(run)
+    log = replace(run, log=True, name="elsewhere")
+    site.write(log)
+    (output,) = (site.root / "launcher" / "logs" / "elsewhere").rglob("output.log")
+    output.rename(site.of(run) / "a\n  suspend: true\n#.log")
+    subprocess.run(["rm", "-r", str(site.of(log))], check=True)
+    done = adopt(site, run)
+    assert done.exit_code == 0, done.output
+    text = (Path("manifests/old") / "stages.yaml").read_text()
+    assert "# from the log (a   suspend: true #.log)" in text
+    assert not any(line.strip() == "suspend: true" for line in text.splitlines())
 
 
 REFUSED = {
