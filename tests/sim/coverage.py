@@ -36,8 +36,14 @@ def wanted() -> list[str]:
     return found
 
 
-def rows(counts: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(set(counts.items()) | {(name, 0) for name in wanted() if not counts[name]})
+def rows(counts: Counter[str]) -> list[str]:
+    """A table as docs/simulation.md has it."""
+    groups: dict[str, list[str]] = {}
+    for name, times in sorted(counts.items()):
+        of, _, what = name.partition(": ")
+        groups.setdefault(of, []).append(f"{what} {times:,}")
+    told = [f"| {of} | {'; '.join(groups[of])} |" for of in sorted(groups, key=str.lower)]
+    return ["| of | how often |", "| --- | --- |", *told]
 
 
 def missing(counts: Counter[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections import Counter
 from collections.abc import Collection
@@ -39,6 +40,19 @@ class Result:
     rates: str = ""
     ended: str = ""
     passes: int = 0
+
+    def line(self) -> str:
+        """For a file of results; what was traced is left out, since the seed tells it again."""
+        return json.dumps(vars(self) | {"trace": []}) + "\n"
+
+
+def result_in(line: str) -> Result | None:
+    """What `Result.line` wrote; None for a line that was cut off."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return Result(**found | {"counts": Counter(found["counts"])})
 
 
 def simulate(seed: int, dropped: Collection[str] = (), likely: Collection[str] = ()) -> Result:

@@ -19,7 +19,7 @@ from tests.sim.link import program
 from tests.sim.people import deterministic
 from tests.sim.planting import Bug, catch, planted
 from tests.sim.qstat import Job
-from tests.sim.run import Result, liveness, simulate
+from tests.sim.run import Result, liveness, result_in, simulate
 from tests.sim.shrink import shrunk
 from tests.sim.spaces import CALLS_MIN, HOW, each_call, each_interruption, quiet
 from tests.sim.speed import remembered
@@ -74,6 +74,15 @@ def test_a_seed_replays_to_the_byte_in_any_process() -> None:
 
 def test_two_seeds_differ() -> None:
     assert simulate(1).trace != simulate(2).trace
+
+
+def test_a_kept_result_is_the_same_and_half_of_one_is_none() -> None:
+    """What a run that was interrupted goes on from."""
+    made = simulate(3)
+    found = result_in(made.line())
+    assert found is not None
+    assert vars(found) == vars(made) | {"trace": []}
+    assert result_in(made.line()[:-9]) is None
 
 
 # --- small spaces, enumerated -----------------------------------------------------------------------------------------
