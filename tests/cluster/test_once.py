@@ -23,6 +23,9 @@ VERDICT = f"{FOLDER}/verdicts/final.json"
 GRACE_S = ROUTING_GRACE_S + 1.0
 """A little longer than a job may stay unlisted after its qsub."""
 
+SLOW_S = 3.0
+"""Of a qsub that must still run when an agent that is started beside it looks, on a busy machine too."""
+
 AT_EFFECT = """
 import os, signal, subprocess, errno
 _seen = [0]
@@ -133,7 +136,7 @@ def test_killed_at_random_moments(world: World) -> None:
 
 
 def test_killed_after_qsub_queued_the_job_and_before_the_journal_knew(world: World) -> None:
-    world.control(qsub_after_s=1.0)
+    world.control(qsub_after_s=SLOW_S)
     running = world.started(world.batch(train()))
     until(lambda: bool(world.jobs()))
     running.kill()
@@ -148,7 +151,7 @@ def test_killed_after_qsub_queued_the_job_and_before_the_journal_knew(world: Wor
 
 def test_killed_while_a_slow_qsub_has_queued_nothing_yet(world: World) -> None:
     """The table shows no such job, which proves nothing while that qsub runs."""
-    world.control(qsub_before_s=1.0)
+    world.control(qsub_before_s=SLOW_S)
     running = world.started(world.batch(train()))
     until(lambda: world.calls("qsub") == 1)
     running.kill()
