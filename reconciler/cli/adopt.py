@@ -131,6 +131,8 @@ def _looked(link: Transport, of: ClusterManifest, site: Site, asked: Asked) -> t
         scripts=[site.path(script) for script in asked.scripts],
     )
     _must_be_foreign(found, site)
+    if asked.logs and len(found.runs) > 1:
+        fail(f"--log is of one run, and {found.path} holds {len(found.runs)}", "Name one of them.")
     return found, adopted(found, of.spec.node.ranks, asked.iteration)
 
 
