@@ -32,7 +32,7 @@ def in_workers(work: Callable[[Any], Any], items: Iterable[Any], workers: int) -
         yield from map(work, todo)
         return
     executor = ProcessPoolExecutor(
-        min(workers, len(todo)), multiprocessing.get_context("fork"), initializer=_begin, initargs=(work,)
+        min(workers, len(todo)), multiprocessing.get_context("fork"), initializer=_begin, initargs=(work, os.getpid())
     )
     with contextlib.ExitStack() as stack:
         stack.callback(executor.shutdown, wait=True, cancel_futures=True)
@@ -53,7 +53,7 @@ def _nothing(item: Any) -> Any:
 _work: Callable[[Any], Any] = _nothing
 
 
-def _begin(work: Callable[[Any], Any]) -> None:
+def _begin(work: Callable[[Any], Any], first: int) -> None:
     """In a worker: what to do, inherited and not sent. A Ctrl-C is the first process's to handle, and when that one is
     killed, none may stay behind with the folder's lock."""
     global _work
@@ -61,7 +61,7 @@ def _begin(work: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError, AttributeError):  # Linux only
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
-    if os.getppid() == 1:
+    if os.getppid() != first:
         os._exit(1)
 
 
