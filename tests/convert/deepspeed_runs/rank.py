@@ -102,6 +102,26 @@ def group_with(rank: int, groups: list[list[int]]) -> Any:
     return next(made for ranks, made in [(ranks, dist.new_group(ranks)) for ranks in groups] if rank in ranks)
 
 
+class Sophia(torch.optim.Optimizer):
+    """Names its states as Sophia does; only the names matter here."""
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        super().__init__(groups, {"lr": 2e-2})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for weight in (weight for weight in group["params"] if weight.grad is not None):
+                state = self.state[weight]
+                if not state:
+                    state |= {name: torch.zeros_like(weight) for name in ("exp_avg", "hessian")}
+                    state["step"] = torch.tensor(0.0)
+                state["step"] += 1
+                state["exp_avg"].lerp_(weight.grad, 0.1)
+                state["hessian"].lerp_(weight.grad.square(), 0.05)
+                weight -= group["lr"] * state["exp_avg"] / (state["hessian"].sqrt() + 1e-3)
+
+
 def engine_of(run: Run, places: Places) -> Any:
     """DeepSpeed's engine on the model, with the two optimizer groups of Megatron: matrices, and weights of one axis."""
     split = tiny.Split(places.get_model_parallel_rank(), run.tensor, places.tensor)
@@ -123,7 +143,7 @@ def engine_of(run: Run, places: Places) -> Any:
     matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.dim() == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=2e-2, betas=(0.9, 0.95))
+    optimizer = Sophia(groups) if run.hessian else torch.optim.AdamW(groups, lr=2e-2, betas=(0.9, 0.95))
     return deepspeed.initialize(model=model, optimizer=optimizer, mpu=mpu, config=asked_of_deepspeed(run))[0]
 
 
@@ -179,7 +199,7 @@ def train(run: Run, rank: int) -> Outcome:
         if path is None:
             raise RuntimeError(f"nothing was loaded from {run.load}")
         begin = state["iteration"] + 1
-        outcome.loaded = loaded_tensors(engine) if run.tensor * run.pipeline == 1 else {}
+        outcome.loaded = loaded_tensors(run, engine) if run.tensor * run.pipeline == 1 else {}
     torch.manual_seed(1)
     for iteration in range(begin, STEPS + 1):
         outcome.losses.append(step(engine, run, places, iteration))
@@ -189,11 +209,11 @@ def train(run: Run, rank: int) -> Outcome:
     return outcome
 
 
-def loaded_tensors(engine: Any) -> dict[str, dict[str, str]]:
+def loaded_tensors(run: Run, engine: Any) -> dict[str, dict[str, str]]:
     """SHA-256 of each whole parameter and its moments, as the engine holds them over its ranks."""
     found = {}
     for name, parameter in engine.module.named_parameters():
         whole = {"fp32": safe_get_full_fp32_param(parameter)}
-        whole |= {key: safe_get_full_optimizer_state(parameter, key) for key in ("exp_avg", "exp_avg_sq")}
+        whole |= {key: safe_get_full_optimizer_state(parameter, key) for key in run.moments}
         found[name] = {key: digest(tensor) for key, tensor in whole.items()}
     return found

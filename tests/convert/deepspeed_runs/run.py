@@ -25,10 +25,16 @@ class Run:
     vocabulary: int = 22
     """Rows of the embedding; `words` of them are tokens, the rest is there so that the rows can be split evenly."""
     words: int = 22
+    hessian: bool = False
+    """With an optimizer that names its second moment so, as Sophia does, instead of AdamW."""
     load: str = ""
     """Folder of a universal checkpoint (the one that holds `latest_universal`); empty for fresh weights."""
     save: str = ""
     """Folder to save to after iteration `SAVED_AT`; empty for no saving."""
+
+    @property
+    def moments(self) -> tuple[str, str]:
+        return "exp_avg", "hessian" if self.hessian else "exp_avg_sq"
 
     @property
     def in_stages(self) -> bool:
