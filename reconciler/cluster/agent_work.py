@@ -94,13 +94,14 @@ class Work:
             if action["job"] is None:
                 self.prepare(action)  # a file that was taken away since is written again; one that differs is refused
             return outcome(key, "repeated", "done before", entry.get("job_id"))
-        if entry is not None and entry.get("state") == "failed":
+        refused = entry is not None and entry.get("state") == "failed"
+        if entry is not None and refused:
             if not action["retry"]:
                 return outcome(key, "refused", "refused before: {}".format(entry.get("message")))
             self.journal.set_aside(key)
-            return self.job(action, None, refused=True)
+            entry = None
         if action["job"] is not None:
-            return self.job(action, entry)
+            return self.job(action, entry, refused)
         if action["upkeep"] is not None:
             return self.upkeep(action)
         self.journal.write(self.intent(action))
@@ -149,7 +150,7 @@ class Work:
             "user": user_name(),
         }
 
-    def job(self, action: "Json", entry: "Optional[Json]", refused: bool = False) -> "Json":
+    def job(self, action: "Json", entry: "Optional[Json]", refused: bool) -> "Json":
         """Adopt what an earlier try submitted, or submit; one that PBS has refused has queued nothing."""
         key = action["key"]
         if self.blocked:

@@ -217,6 +217,8 @@ def test_what_something_starts_from_stays_for_good(
     assert isinstance(receipts, tuple)
     assert [receipt.failed for receipt in receipts] == [message]
     assert one(world.execute(action))[0] == "refused"
+    kind, again = one(world.execute(action, retry=True))
+    assert (kind, again) == ("refused", message), "it is looked at anew"
 
 
 def test_the_others_go_where_one_of_them_must_stay(world: World, leg: Path) -> None:
