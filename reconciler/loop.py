@@ -101,12 +101,16 @@ def look(desired: Desired, link: Transport, also: Iterable[str] = ()) -> Look:
         logs=desired.asked_logs(),
         windows=WINDOWS_PER_LOG,
     )
-    observed = observe(link, request)
-    planned = plan(desired, observed)
-    broken = (*checks.judge(planned, observed, sources(desired)), *disagreements(desired, planned.actions))
+    return planned(desired, observe(link, request))
+
+
+def planned(desired: Desired, observed: Observed) -> Look:
+    """What the planner makes of a look, or of the record in its place, and what other code has against that."""
+    made = plan(desired, observed)
+    broken = (*checks.judge(made, observed, sources(desired)), *disagreements(desired, made.actions))
     if broken:
-        planned = replace(planned, refusals=(*planned.refusals, *broken))
-    return Look(observed, planned)
+        made = replace(made, refusals=(*made.refusals, *broken))
+    return Look(observed, made)
 
 
 def look_into(desired: Desired, link: Transport, folders: Iterable[str]) -> Observed:

@@ -55,12 +55,18 @@ class OnRecord:
             return {}
 
 
-def open_record(paths: tuple[Path, ...]) -> OnRecord:
-    """The record of the repository that holds the manifests. Exits with a clear message when there is none."""
+def tree_of(paths: tuple[Path, ...]) -> Path:
+    """The working tree that holds the manifests. Exits with a clear message when they are in none."""
     start = given_or_nearest(paths)[0]
     root = working_tree_of(start if start.exists() else Path.cwd())
     if root is None:
-        fail(f"{start} is not in a git working tree: the record is kept in git")
+        fail(f"{start} is not in a git working tree: commits and the record are kept in git")
+    return root
+
+
+def open_record(paths: tuple[Path, ...]) -> OnRecord:
+    """The record of the repository that holds the manifests. Exits with a clear message when there is none."""
+    root = tree_of(paths)
     try:
         return OnRecord(root, Reading(root))
     except NoRecord as missing:

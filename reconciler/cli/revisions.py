@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler import loop
 from reconciler.cli.keeping import place
-from reconciler.cli.onrecord import OnRecord, open_record
+from reconciler.cli.onrecord import OnRecord, open_record, tree_of
 from reconciler.cli.opening import choose, fail, show_problems
 from reconciler.cluster.render import packaged
 from reconciler.convert.layout import program_text
@@ -18,25 +19,40 @@ from reconciler.model.observed import ListSeen
 from reconciler.model.problems import one_of
 from reconciler.model.templates import Template, Templates, Unrenderable
 from reconciler.planner.desired import Desired, Site
-from reconciler.planner.planner import plan
 from reconciler.planner.recalled import Recalled
 from reconciler.record.commits import NoSuchRevision, files_at, resolved
 from reconciler.record.files import SUFFIXES, given_or_nearest
 from reconciler.record.git import Git, GitFailed
+from reconciler.record.reading import NoRecord, Reading
 
 
 def look_at(paths: tuple[Path, ...], campaign: str | None, revision: str) -> tuple[Desired, loop.Look]:
     """A campaign as its manifests at a commit want it, and the record as the look. Exits with a clear message when one
     of them is not to be had."""
     record = open_record(paths)
-    desired = desired_at(record.root, paths, campaign, revision)
+    return _looked(record, desired_at(record.root, paths, campaign, revision))
+
+
+def look_if_on_record(paths: tuple[Path, ...], campaign: str | None, revision: str) -> tuple[Desired, loop.Look | None]:
+    """The same; no look where nothing of the campaign is on record yet, as before its first apply."""
+    root = tree_of(paths)
+    desired = desired_at(root, paths, campaign, revision)
+    try:
+        reading = Reading(root)
+    except NoRecord:
+        return desired, None
+    if desired.campaign not in reading.campaigns():
+        return desired, None
+    return _looked(OnRecord(root, reading), desired)
+
+
+def _looked(record: OnRecord, desired: Desired) -> tuple[Desired, loop.Look]:
     recalled = _workspace(record, desired)
     site = recalled.site or next((done.origin.site for done in recalled.done if done.origin is not None), None)
     if site is not None:
         there = Site(site.workspace, site.root, site.checkout, program_text(), desired.site.templates)
-        desired = Desired(desired.catalog, desired.campaign, desired.revision, False, there, findings=desired.findings)
-    observed = recalled.observed(_lists(record, recalled))
-    return desired, loop.Look(observed, plan(desired, observed))
+        desired = replace(desired, site=there)
+    return desired, loop.planned(desired, recalled.observed(_lists(record, recalled)))
 
 
 def _workspace(record: OnRecord, desired: Desired) -> Recalled:
@@ -60,27 +76,51 @@ def _lists(record: OnRecord, recalled: Recalled) -> dict[str, ListSeen]:
     return lists
 
 
+class NotReadable(Exception):
+    """A campaign at a commit is not to be had; says why."""
+
+
 def desired_at(root: Path, paths: Sequence[Path], campaign: str | None, revision: str) -> Desired:
-    """A campaign as its manifests at a commit want it."""
+    """A campaign as its manifests at a commit want it. Exits with a clear message when it is not to be had."""
+    contents, commit = _manifests_at(root, paths, revision)
+    if not contents:
+        fail(f"there are no manifests at {revision} where they are looked for")
+    loaded = loading.load(contents)
+    if not loaded.ok:
+        show_problems(loaded)
+        fail(f"the manifests at {revision} have problems by this version's reading")
+    return _desired(root, loaded, choose(loaded.catalog, campaign), commit)
+
+
+def base_at(root: Path, paths: Sequence[Path], campaign: str, revision: str) -> Desired:
+    """What a change is compared with.
+
+    Raises:
+        NotReadable: the campaign is not there at that commit, or cannot be read.
+    """
+    contents, commit = _manifests_at(root, paths, revision)
+    loaded = loading.load(contents)
+    if contents and not loaded.ok:
+        raise NotReadable(f"the manifests at {commit[:9]} have problems by this version's reading")
+    if campaign not in loaded.catalog.campaigns:
+        raise NotReadable(f"there is no campaign {campaign} at {commit[:9]}: all of it is new")
+    return _desired(root, loaded, campaign, commit)
+
+
+def _manifests_at(root: Path, paths: Sequence[Path], revision: str) -> tuple[Sequence[tuple[str, bytes]], str]:
+    """The manifests at a commit, unread, and the commit. Exits with a clear message when there is no such commit."""
     git = Git(root)
     real = os.path.realpath(root)
     folders = [os.path.relpath(os.path.realpath(path), real) for path in given_or_nearest(paths)]
     try:
         commit = resolved(git, revision)
-        contents = files_at(git, commit, folders, SUFFIXES)
+        return list(files_at(git, commit, folders, SUFFIXES)), commit
     except (NoSuchRevision, GitFailed) as missing:
         fail(str(missing), "git fetch --unshallow      (if the clone is a shallow one)")
-    if not contents:
-        fail(f"there are no manifests in {one_of(folders)} at {revision}")
-    loaded = loading.load(contents)
-    if not loaded.ok:
-        show_problems(loaded)
-        fail(f"the manifests at {revision} have problems by this version's reading")
-    name = choose(loaded.catalog, campaign)
-    return _desired(git, loaded, name, commit, root)
 
 
-def _desired(git: Git, loaded: Loaded, campaign: str, commit: str, root: Path) -> Desired:
+def _desired(root: Path, loaded: Loaded, campaign: str, commit: str) -> Desired:
+    git = Git(root)
     cluster = loaded.catalog.cluster_of(campaign).spec
     folder = cluster.launcher.templates
     try:

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from reconciler.cli.human.fitting import Fitting
-from reconciler.model.plan import CampaignForecast, Plan, Span, StageForecast
-from reconciler.model.quantities import counted, format_bytes, format_duration
+from reconciler.cli.spans import UNKNOWN, hours, numbers, sizes
+from reconciler.model.plan import CampaignForecast, Plan, StageForecast
+from reconciler.model.quantities import counted
 
-UNKNOWN = "unknown"
 TOTAL = "total"
 COLUMNS = ("stage", "iterations", "jobs", "node-hours", "time", "saves", "checkpoints")
 
@@ -61,24 +61,24 @@ def _rows(left: Sequence[StageForecast], total: CampaignForecast) -> Iterator[di
         yield {
             "stage": forecast.stage,
             "iterations": f"{forecast.iterations:,}",
-            "jobs": _numbers(forecast.jobs),
-            "node-hours": _numbers(forecast.node_hours),
-            "time": _hours(forecast.hours),
+            "jobs": numbers(forecast.jobs),
+            "node-hours": numbers(forecast.node_hours),
+            "time": hours(forecast.hours),
             "saves": f"{forecast.saves:,}",
-            "checkpoints": _bytes(forecast.storage_bytes),
+            "checkpoints": sizes(forecast.storage_bytes),
         }
         if forecast.trial is not None:
             yield {
                 "stage": f"  {counted(len(forecast.trial.variants), 'pilot')}",
-                "jobs": _numbers(forecast.trial.jobs),
-                "node-hours": _numbers(forecast.trial.node_hours),
+                "jobs": numbers(forecast.trial.jobs),
+                "node-hours": numbers(forecast.trial.node_hours),
             }
     known = any(forecast.node_hours is not None for forecast in left)
     yield {
         "stage": TOTAL,
-        "node-hours": _numbers(total.node_hours) if known else UNKNOWN,
-        "time": _hours(total.hours) if known else UNKNOWN,
-        "checkpoints": _bytes(total.storage_bytes),
+        "node-hours": numbers(total.node_hours) if known else UNKNOWN,
+        "time": hours(total.hours) if known else UNKNOWN,
+        "checkpoints": sizes(total.storage_bytes),
     }
 
 
@@ -102,25 +102,3 @@ def _allowed(total: CampaignForecast) -> tuple[str, str]:
     if total.may_be_over:
         return f"{spent}; what is to come may exceed what is left", "yellow"
     return spent, "dim"
-
-
-def _numbers(span: Span | None) -> str:
-    if span is None:
-        return UNKNOWN
-    low, high = (f"{value:.3g}" if value < 999.5 else f"{value:,.0f}" for value in (span.low, span.high))
-    return low if low == high else f"{low}–{high}"
-
-
-def _hours(span: Span | None) -> str:
-    if span is None:
-        return UNKNOWN
-    low, high = format_duration(span.low * 3600), format_duration(span.high * 3600)
-    return low if low == high else f"{low}–{high}"
-
-
-def _bytes(span: Span) -> str:
-    low, high = format_bytes(span.low), format_bytes(span.high)
-    if low == high:
-        return low
-    number, unit = low.split()
-    return f"{number}–{high}" if high.endswith(f" {unit}") else f"{low}–{high}"
