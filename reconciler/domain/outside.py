@@ -217,6 +217,12 @@ def _differences(
     for what, was, now in pairs:
         if was is not None and was != now:
             yield f"{what} is {was} inside, {now} is declared"
+    if seen.universal and inside.tensor == 1 and cut.tensor > 1:
+        # Megatron lists which parameters are split by columns only where some are.
+        yield (
+            f"tensor-parallel size is 1 inside, {cut.tensor} is declared: it does not say how its parameters are split "
+            "and would load wrong without an error"
+        )
     if wanted.rate is not None and inside.rate is not None:
         far = abs(inside.rate - float(wanted.rate)) > RATE_TOLERANCE * float(max(rates.max, wanted.rate))
         if far:

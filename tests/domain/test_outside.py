@@ -142,6 +142,16 @@ def test_a_universal_checkpoint_is_loaded_by_its_pointer() -> None:
     )
 
 
+def test_a_universal_checkpoint_of_a_run_without_tensor_parallelism_is_not_loaded_with_it() -> None:
+    there = FolderSeen((replace(save(500, 0.0), universal=True),), latest_universal=500)
+    parallel = MODEL.model_copy(update={"parallelism": MODEL.parallelism.model_copy(update={"tensor": 2})})
+    wanted = source("final", format="universal")
+    assert isinstance(found(wanted, there, MODEL, RATES), Outside)
+    why = found(wanted, there, parallel, RATES)
+    assert isinstance(why, str)
+    assert why.endswith("does not say how its parameters are split and would load wrong without an error")
+
+
 @pytest.mark.parametrize(
     ("inside", "word"),
     [
