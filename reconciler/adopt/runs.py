@@ -120,29 +120,27 @@ def _must_be_over(survey: Survey, iteration: int | None, warnings: list[str]) ->
     live = [job for job in survey.jobs if job.live]
     if live and iteration is None:
         raise NotAdopted(
-            f"{_told(live)} of {live[0].run}, so the run is not over: where it ends is not known",
+            f"{_told(live)}, so the run is not over: where it ends is not known",
             "Adopt it when that has ended (`qstat`, `qdel`), or as it stood at a checkpoint: --iteration N.",
         )
     if live:
-        warnings.append(f"{_told(live)} of {live[0].run}: the stage stands for the run as it was at {iteration}")
+        warnings.append(f"{_told(live)}: the stage stands for the run as it was at {iteration}")
     ended = {job.run for job in survey.jobs if not job.live}
     for run in survey.runs:
         newest = max((log.changed_s for log in run.logs), default=0.0)
         if survey.now_s - newest < FRESH_S and run.folder not in ended and not live:
-            minutes = counted(int(max(0.0, survey.now_s - newest) // 60), "minute")
+            minutes = int((survey.now_s - newest) // 60)
+            ago = f"{counted(minutes, 'minute')} ago" if minutes >= 1 else "just now"
             warnings.append(
-                f"a log of {run.folder} was written to {minutes} ago, and PBS knows no job of yours that wrote it: "
+                f"a log of {run.folder} was written to {ago}, and PBS knows no job of yours that wrote it: "
                 "make sure that nobody's job goes on there"
             )
 
 
 def _told(live: Sequence[RunJob]) -> str:
-    jobs = ", ".join(f"{job.job_id} ({job.letter}, by its {job.named_by})" for job in live)
-    return (
-        f"job {jobs} is live and writes to the folder"
-        if len(live) == 1
-        else f"jobs {jobs} are live and write to folders"
-    )
+    """Which jobs are live, and what of each names a run."""
+    jobs = ", ".join(f"{job.job_id} ({job.letter}; its {job.named_by} names {job.run})" for job in live)
+    return f"job {jobs} is live" if len(live) == 1 else f"jobs {jobs} are live"
 
 
 def _save(run: Run, iteration: int | None, warnings: list[str]) -> CheckpointSeen:

@@ -15,7 +15,7 @@ from reconciler.adopt.yaml_text import documents
 from reconciler.model.legacy import DataFound
 from reconciler.model.manifests import API_VERSION, ClusterManifest
 from reconciler.model.observed import ListSeen
-from reconciler.model.quantities import format_tokens, format_walltime
+from reconciler.model.quantities import counted, format_tokens, format_walltime
 
 FILES: Final = ("model.yaml", "datasets.yaml", "campaign.yaml", "stages.yaml")
 HEAD_CHANNELS: Final = 128
@@ -296,7 +296,7 @@ class _Writer:
         if nodes is None:
             cut = max(1, (known.integer("tensor") or 1) * (known.integer("pipeline") or 1))
             world = known.integer("world_size") or (known.integer("data_parallel") or run.save.data_parallel or 1) * cut
-            nodes = Fact(max(1, math.ceil(world / ranks)), f"{world} ranks over {ranks} a node")
+            nodes = Fact(max(1, math.ceil(world / ranks)), f"{counted(world, 'rank')} over {ranks} a node")
         seconds = known.fact("walltime_s")
         walltime = Fact(
             format_walltime(int(self.place.cluster.spec.scheduler.max_walltime)),

@@ -45,7 +45,7 @@ from reconciler.record.repository import NoRepository, revision_of
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Where the manifests go; its name is the campaign's.  [default: manifests/ and the run's name]",
+    help="Where the manifests go; its name is the campaign's.  [default: manifests/MODEL-adopted]",
 )
 @click.option(
     "--iteration", type=click.IntRange(1), help="Adopt the run as it stood there, not at its newest checkpoint."
@@ -169,7 +169,8 @@ def _cluster(there: Loaded, wanted: str) -> tuple[ClusterManifest, str]:
     names = sorted(loaded.catalog.clusters)
     if len(names) != 1:
         told = "no Cluster" if not names else f"several Clusters: {', '.join(names)}"
-        click.echo(render_problems(loaded.problems, loaded.texts, colour=sys.stderr.isatty()), err=True)
+        if loaded.problems:
+            click.echo(render_problems(loaded.problems, loaded.texts, colour=sys.stderr.isatty()) + "\n", err=True)
         fail(f"{file} holds {told}", "reconcile schema cluster")
     if names[0] in there.catalog.clusters:
         return there.catalog.cluster(names[0]), ""
@@ -210,10 +211,10 @@ def _must_be_foreign(found: Survey, site: Site) -> None:
 
 
 def _default_folder(paths: tuple[Path, ...], runs: Adopted) -> Path:
-    """manifests/ and what the run is called, as far as that can be a name."""
+    """manifests/ and what the model is called, as far as that can be a name."""
     last = runs.runs[-1].known
-    name = re.sub(r"[^a-z0-9.]+", "-", last.text("model_arch").lower()).strip("-.") or "adopted"
-    return files.given_or_nearest(paths)[0] / f"{name}-adopted"
+    name = re.sub(r"[^a-z0-9.]+", "-", last.text("model_arch").lower()).strip("-.")
+    return files.given_or_nearest(paths)[0] / (f"{name}-adopted" if name else "adopted")
 
 
 def _place(there: Loaded, of: ClusterManifest, site: Site, folder: Path) -> Place:
@@ -259,17 +260,27 @@ def _print(folder: Path, texts: Mapping[str, str]) -> None:
 def _write(folder: Path, texts: Mapping[str, str]) -> None:
     """Every file, or none; what is there is never written over."""
     _must_be_free(folder, texts)
-    for name, text in texts.items():
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
+    made: list[Path] = []
+    try:
+        for name, text in texts.items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("x", encoding="utf-8", newline="") as file:
+                made.append(target)
+                file.write(text)
+    except OSError as error:
+        for target in made:
+            target.unlink(missing_ok=True)
+        fail(
+            f"{error.filename or folder} cannot be written: {error.strerror}; nothing was",
+            "Name another folder: -o DIR",
+        )
 
 
 def _summary(found: Survey, runs: Adopted, folder: Path, texts: Mapping[str, str], *, dry_run: bool) -> str:
     lines = []
     for number, run in enumerate(runs.runs, 1):
-        form = "universal" if run.save.universal else f"{run.save.data_parallel} data-parallel ranks"
+        form = "universal" if run.save.universal else counted(run.save.data_parallel, "data-parallel rank")
         lines.append(
             f"stage-{number}  {run.run.folder}\n"
             f"         iteration {run.save.iteration}, {approximate_tokens(run.tokens)} tokens, {form}"

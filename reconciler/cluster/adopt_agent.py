@@ -8,6 +8,7 @@ writes its whole environment, secrets included, beside its checkpoints.
 import json
 import os
 import re
+import stat
 import sys
 import time
 
@@ -48,8 +49,10 @@ def survey(request: "Json") -> "Json":
     top = os.path.realpath(request["path"])
     try:
         folders = run_folders(top)
-    except OSError as error:
-        raise Refused("{} cannot be looked at: {}".format(request["path"], disk_trouble(error))) from None
+    except FileNotFoundError:
+        raise Refused("{}: there is no such folder".format(top)) from None
+    except NotADirectoryError:
+        raise Refused("{} is no folder".format(top)) from None
     jobs, why = own_jobs(Pbs(request["pbs_timeout_s"]), folders) if folders else ([], "")
     of_jobs = [job.pop("script") for job in jobs]
     return {
@@ -164,8 +167,12 @@ class Legacy:
     def log(self, path: str) -> "Json":
         """Beginning and end of one log, as numbers and the arguments that are asked for."""
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            os.close(descriptor)
+            raise Refused("{} is not an ordinary file".format(path))
         with os.fdopen(descriptor, "rb") as file:
-            size = os.fstat(descriptor).st_size
+            size = about.st_size
             head = file.read(LOG_PIECE_BYTES)
             file.seek(max(file.tell(), size - LOG_PIECE_BYTES))
             tail = file.read(LOG_PIECE_BYTES)
@@ -193,7 +200,7 @@ class Legacy:
             "rate": told["last"][-1][2] if told["last"] else None,
             "target": int(lines[-1].group(1)) if lines else None,
             "batch": int(lines[-1].group(2)) if lines else None,
-            "changed": os.stat(path).st_mtime,
+            "changed": about.st_mtime,
         }
 
     def environment(self) -> "Json":
@@ -288,9 +295,8 @@ def legacy_job(job_id: str, job: "Json", folders: "List[str]") -> "Optional[Json
     script = os.path.join(workdir, submitted[-1]) if workdir and submitted else ""
     text = script_text(script)[0] if script and os.path.isfile(script) else None
     for folder in folders:
-        words = [word for word in (folder, os.path.basename(folder)) if len(word) >= 4]
-        named = next((name for name, value in sorted(texts.items()) if any(word in value for word in words)), "")
-        if not named and text is not None and any(word in text for word in words):
+        named = next((name for name, value in sorted(texts.items()) if names(value, folder)), "")
+        if not named and text is not None and names(text, folder):
             named = os.path.basename(script)
         if named:
             resources = job.get("Resource_List")
@@ -309,6 +315,14 @@ def legacy_job(job_id: str, job: "Json", folders: "List[str]") -> "Optional[Json
                 "script": script if text is not None else "",
             }
     return None
+
+
+def names(text: str, folder: str) -> bool:
+    """Whether a text names a folder: by its path, or by its last part alone where a path or a value is written. Many
+    runs are called `base`: neither `database`, nor `base2`, nor the word in a sentence is that one."""
+    path, last = re.escape(folder), re.escape(os.path.basename(folder))
+    last = r"|(?:^|[/=\"']|--[\w-]+\s+){}".format(last) if len(os.path.basename(folder)) >= 4 else ""
+    return re.search(r"(?:{}{})(?![\w-])".format(path, last), text) is not None
 
 
 def flat_texts(job: "Json", before: str = "") -> "Iterable[Tuple[str, str]]":
@@ -334,6 +348,8 @@ def adopt() -> None:
         answer = {"answer": survey(request) if request["operation"] == "survey" else data_lists(request)}
     except Refused as refused:
         answer = {"failed": "{}".format(refused)[:MESSAGE_CHARS_MAX]}
+    except OSError as error:
+        answer = {"failed": disk_trouble(error)[:MESSAGE_CHARS_MAX]}
     payload = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace")
     sys.stdout.buffer.write(framed(payload, nonce))
     sys.stdout.buffer.flush()

@@ -119,9 +119,10 @@ def is_folder(path: str) -> bool:
 def read_whole(path: str, bytes_max: int, follow: bool = False) -> "Optional[bytes]":
     """The bytes of an ordinary file, None if it is longer than `bytes_max`. OSError, Refused if it is no such file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Refused("{} is not an ordinary file".format(path))
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise Refused("{} is not an ordinary file".format(path))
         data = file.read(bytes_max + 1)
     return None if len(data) > bytes_max else data
 
@@ -220,4 +221,4 @@ def disk_trouble(error: OSError) -> str:
         errno.EACCES: "permission is denied",
         errno.ENOENT: "there is no such file or program",
     }.get(error.errno or 0, error.strerror or str(error))
-    return "{}: {}".format(error.filename or "the workspace", what)
+    return "{}: {}".format(error.filename if isinstance(error.filename, str) else "the workspace", what)

@@ -194,7 +194,7 @@ def _folder(path: str, seen: FolderSeen | FolderAbsent | Unread, names: Names) -
     if isinstance(seen, Unread):
         return Group(path, told, unread=seen.why)
     if isinstance(seen, FolderAbsent):
-        return Group(path, told, unread="it is not there")
+        return Group(path, told, unread="there is no such folder")
     entries = []
     warnings = list(_pointer_warnings(seen.latest, seen.checkpoints))
     for checkpoint in seen.checkpoints:

@@ -146,7 +146,9 @@ def _why(policy: Retention, checkpoint: CheckpointSeen, newest: int) -> str:
     if not checkpoint.complete:
         return f"never finished ({checkpoint.why_not}), and iteration {newest} is"
     spaced = f" and one each {format_tokens(policy.every)} tokens" if policy.every is not None else ""
-    return f"the newest {policy.newest}{spaced} of its leg are kept, and nothing names this one"
+    newest_kept = f"the newest {policy.newest}" if policy.newest > 1 else "the newest"
+    are = "are" if policy.newest > 1 or spaced else "is"
+    return f"{newest_kept}{spaced} of its leg {are} kept, and nothing names this one"
 
 
 def _copy(desired: Desired, attempt: Attempt, seen: AttemptSeen, now_s: float) -> Folder | None:

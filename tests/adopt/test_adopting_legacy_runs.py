@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reconciler.cli.main import reconcile
+from reconciler.cluster import adopt_agent
 from reconciler.cluster.process import ProcessTransport
 from tests.adopt import legacy
 from tests.adopt.legacy import Legacy, Site, chosen
@@ -150,13 +152,62 @@ def test_a_run_that_goes_on_is_adopted_only_as_it_stood_at_a_named_checkpoint(si
     site.write(run)
     refused = adopt(site, run)
     assert refused.exit_code == 1
-    assert "job 1.small (R, by its Output_Path) is live and writes to the folder" in refused.output
+    assert f"job 1.small (R; its Output_Path names {site.of(run)}) is live" in refused.output
     assert "--iteration N" in refused.output
     assert not Path("manifests/old").exists()
     done = adopt(site, run, options=("--iteration", "100"))
     assert done.exit_code == 0, done.output
     assert "the stage stands for the run as it was at 100" in " ".join(done.output.split())
     assert "iteration: 100 " in manifest("stages.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("login:/flare/runs/base", True),
+        ("/flare/runs/base/logs/out.txt", True),
+        ("/flare/runs/base2", False),
+        ("--save checkpoints/base \\", True),
+        ("--save base \\", True),
+        ("SAVE=base", True),
+        ("base", True),
+        ("database", False),
+        ("# the base of all, trained on base data", False),
+        ("export SAVE=base-2", False),
+    ],
+)
+def test_a_job_is_one_of_the_run_that_it_names_as_a_path_and_not_in_passing(text: str, named: bool) -> None:
+    assert adopt_agent.names(text, "/flare/runs/base") is named
+
+
+@pytest.mark.parametrize("what", ["a folder", "a pipe", "a link to itself"])
+@pytest.mark.parametrize("name", ["latest", "output.log", ".env"])
+def test_what_is_no_file_where_one_is_looked_for_is_told_by_its_path(site: Site, name: str, what: str) -> None:
+    run = Legacy("base", trained=60, log=False)
+    site.write(run)
+    place = site.of(run) / name
+    place.unlink(missing_ok=True)
+    make: dict[str, Callable[[Path], None]] = {
+        "a folder": Path.mkdir,
+        "a pipe": os.mkfifo,
+        "a link to itself": lambda path: path.symlink_to(path.name),
+    }
+    make[what](place)
+    done = adopt(site, run)
+    assert done.exit_code == (1 if name == "latest" else 0), done.output
+    assert str(place) in " ".join(done.output.split())
+    assert "Traceback" not in done.output and "line " not in done.output
+
+
+def test_a_folder_that_cannot_be_written_to_gets_no_part_of_the_manifests(site: Site) -> None:
+    run = Legacy("base", trained=60)
+    site.write(run)
+    Path("manifests/old").mkdir()
+    Path("manifests/old/lists").write_text("")  # where the copy of a data list would go
+    done = adopt(site, run)
+    assert done.exit_code == 1
+    assert "cannot be written: " in done.output
+    assert [path.name for path in Path("manifests/old").iterdir()] == ["lists"]
 
 
 def test_what_is_there_is_never_written_over_and_a_dry_run_writes_nothing(site: Site) -> None:
@@ -207,7 +258,8 @@ def test_what_a_run_is_called_adds_nothing_to_the_manifests(site: Site) -> None:
 
 
 REFUSED = {
-    "nothing is there": ("/nowhere", "/nowhere cannot be looked at"),
+    "nothing is there": ("/nowhere", "/nowhere: there is no such folder"),
+    "a file is there": ("{root}/bin/qsub", "/bin/qsub is no folder"),
     "no checkpoint is there": ("{root}/launcher", "holds no checkpoint"),
     "it was made by a campaign": ("{root}/workspace", "lies in the cluster's workspace"),
 }

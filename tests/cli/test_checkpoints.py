@@ -81,7 +81,7 @@ def test_where_there_is_nothing_or_nothing_could_be_read() -> None:
     assert shown(replace(after(0), folders={"/old/run": FolderAbsent()})) == dedent("""\
         /old/run
           made elsewhere
-          not looked into: it is not there
+          not looked into: there is no such folder
 
         0 checkpoints, 0 B""")
 
@@ -143,7 +143,7 @@ def test_a_path_that_is_not_there_and_a_stage_that_is_none(
     monkeypatch: pytest.MonkeyPatch, repository: Path, cluster: Cluster
 ) -> None:
     told = run(monkeypatch, cluster, "/not/there")
-    assert (told.return_value, "not looked into: it is not there" in told.output) == (1, True)
+    assert (told.return_value, "not looked into: there is no such folder" in told.output) == (1, True)
     told = run(monkeypatch, cluster, "stage1")
     assert told.exit_code == 1
     assert "Did you mean stage-1?" in told.output

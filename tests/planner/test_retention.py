@@ -111,7 +111,7 @@ def test_folders_go_before_the_next_job_and_each_says_why() -> None:
     plan = checked(begun())
     assert [action.key.kind for action in plan.actions] == [ActionKind.PRUNE, TRAIN]
     assert plan.actions[0].summary == "prune 3 folders, 3 kB, of leg 0"
-    assert set(gone(plan).values()) == {"the newest 1 of its leg are kept, and nothing names this one"}
+    assert set(gone(plan).values()) == {"the newest of its leg is kept, and nothing names this one"}
 
 
 def test_what_was_cut_off_goes_when_a_newer_one_is_whole() -> None:
