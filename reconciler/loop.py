@@ -138,8 +138,15 @@ def act(desired: Desired, link: Transport, seen: Look) -> Pass:
 
     A refused plan is not acted on. When the answer is lost nothing is repeated: whatever ran is in the journal.
     """
-    if seen.plan.refusals or not seen.plan.actions:
-        return Pass(seen, ())
+    return Pass(seen, ()) if seen.plan.refusals or not seen.plan.actions else _send(desired, link, seen)
+
+
+def take(desired: Desired, link: Transport, seen: Look) -> Pass:
+    """Where a plan has nothing to do yet: have what is wanted taken as applied all the same."""
+    return Pass(seen, ()) if seen.plan.refusals or seen.plan.actions else _send(desired, link, seen)
+
+
+def _send(desired: Desired, link: Transport, seen: Look) -> Pass:
     batch = Batch(
         workspace=desired.site.workspace,
         campaign=desired.campaign,

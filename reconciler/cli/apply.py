@@ -21,6 +21,7 @@ from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.cluster.process import SystemClock
 from reconciler.model.problems import harmless
 from reconciler.model.status import Phase
+from reconciler.planner import drift
 from reconciler.planner.desired import Desired
 
 
@@ -30,14 +31,24 @@ from reconciler.planner.desired import Desired
 @click.option("--until-done", is_flag=True, help="Go on, pass after pass, until every stage is done or held.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--allow-dirty", is_flag=True, help="Apply manifests that are not committed; recorded as such.")
+@click.option("--unchanged", is_flag=True, help="Only go on: stop if anything else is wanted than was last applied.")
 @click.option("--retry", multiple=True, metavar="STAGE", help="Lift this stage's operational hold (repeatable).")
 def apply(
-    what: str | None, paths: tuple[Path, ...], until_done: bool, yes: bool, allow_dirty: bool, retry: tuple[str, ...]
+    what: str | None,
+    paths: tuple[Path, ...],
+    until_done: bool,
+    yes: bool,
+    allow_dirty: bool,
+    unchanged: bool,
+    retry: tuple[str, ...],
 ) -> int:
     """Carry out the plan: prepare lists, submit jobs, convert checkpoints, evaluate, judge.
 
     With a FILE that `plan -o` saved, carries out exactly that plan, or says what changed since and stops. Any
     instant is a safe one to interrupt: what runs on the cluster goes on, and the next apply takes it up.
+
+    With --unchanged it goes on with what an earlier apply began, as on a schedule: manifests or templates that were
+    changed since are not applied, but told.
     """
     saved = _read(Path(what)) if what is not None and Path(what).is_file() else None
     campaign = what if saved is None else _campaign_of(saved)
@@ -52,7 +63,7 @@ def apply(
             f"git add manifests && git commit      (or: reconcile apply {opened.desired.campaign} --allow-dirty)",
         )
     try:
-        return _apply(opened, saved, until_done=until_done, yes=yes)
+        return _apply(opened, saved, until_done=until_done, yes=yes, unchanged=unchanged)
     except ClusterError as error:
         fail(str(error), error.fix)
 
@@ -71,15 +82,18 @@ def _campaign_of(saved: str) -> str:
         fail(str(error))
 
 
-def _apply(opened: Opened, saved: str | None, *, until_done: bool, yes: bool) -> int:
+def _apply(opened: Opened, saved: str | None, *, until_done: bool, yes: bool, unchanged: bool) -> int:
     console = screen()
     link, desired, keeper = connect(opened), opened.desired, Keeper(opened)
     seen = loop.look(desired, link, keeper.wanted())
     if saved is not None:
         _same_or_stop(saved, seen)
+    if unchanged:
+        _unchanged_or_stop(desired, seen)
     if seen.plan.refusals or (not seen.plan.actions and (seen.plan.done or not until_done)):
         console.print(plan_view.render(seen.plan) if not seen.plan.done else plan_view.summary(seen.plan))
-        keeper.keep(loop.Pass(seen, ()))
+        agreed = (saved is not None or yes) and seen.plan.changes
+        keeper.keep(loop.take(desired, link, seen) if agreed else loop.Pass(seen, ()))
         keeper.close()
         return _status_of(seen)
     if saved is None and not yes:
@@ -145,6 +159,16 @@ def _same_or_stop(saved: str, seen: loop.Look) -> None:
     lines += [f"  + {key}: {text}" for key, text in now.items() if before.get(key) != text]
     changed = "\n".join(lines) or "  (the scripts or files of an action)"
     fail(f"the saved plan no longer holds; since then:\n{changed}", f"reconcile plan {seen.plan.campaign} -o FILE")
+
+
+def _unchanged_or_stop(desired: Desired, seen: loop.Look) -> None:
+    """What goes on by itself is what somebody has applied, and nothing that was merged since."""
+    why = drift.not_applied(desired, seen.observed)
+    if why:
+        fail(
+            f"{desired.campaign} is not as it was last applied: {why}",
+            f"reconcile plan {desired.campaign} -o FILE && reconcile apply FILE",
+        )
 
 
 def _status_of(seen: loop.Look) -> int:

@@ -25,7 +25,12 @@ LADDER = " > "
 
 def applied_text(desired: Desired) -> str:
     """The text of `applied.json`: what this revision wants, flat, for the next plan to compare with."""
-    body = {"revision": desired.revision, "dirty": desired.dirty, "wants": _wants(desired)}
+    body = {
+        "revision": desired.revision,
+        "dirty": desired.dirty,
+        "wants": _wants(desired),
+        "templates": desired.site.templates.digest,
+    }
     return json.dumps(body, sort_keys=True, indent=1) + "\n"
 
 
@@ -48,6 +53,27 @@ def since_applied(desired: Desired, observed: Observed) -> tuple[Change, ...]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ()  # a damaged file only costs the comparison; the next apply writes it anew
     return tuple(_differences(was, _wants(desired)))
+
+
+def not_applied(desired: Desired, observed: Observed) -> str:
+    """Why what is wanted is not what the last apply wanted, in words; empty where it is, to the last field."""
+    if isinstance(observed.applied, Unread):
+        return f"what was last applied could not be read: {observed.applied.why}"
+    if observed.applied is None:
+        return "nothing was applied before"
+    changes = since_applied(desired, observed)
+    if changes:
+        told = [f"{c.stage}: {c.path} {c.before} → {c.after}" if c.path else f"{c.stage}: {c.after}" for c in changes]
+        more = [f"{len(told) - TOLD_CHANGES_MAX} more"] if len(told) > TOLD_CHANGES_MAX else []
+        return "; ".join([*told[:TOLD_CHANGES_MAX], *more])
+    try:
+        before = json.loads(observed.applied)
+        same, templates = before["wants"] == _wants(desired), before["templates"] == desired.site.templates.digest
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "what was last applied is not readable, or is by an earlier version of this program"
+    if not same:
+        return "what was last applied is not readable"
+    return "" if templates else "the templates of job scripts are others"
 
 
 def between(before: Desired, after: Desired) -> tuple[Change, ...]:
