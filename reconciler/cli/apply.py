@@ -16,6 +16,7 @@ from reconciler.cli.human import status as status_view
 from reconciler.cli.human.live import LiveView, PlainView, View
 from reconciler.cli.keeping import Keeper
 from reconciler.cli.opening import Opened, connect, fail, manifests_option, open_campaign
+from reconciler.cli.proposing import Proposing, open_with_option
 from reconciler.cli.screen import screen
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.cluster.process import SystemClock
@@ -33,6 +34,7 @@ from reconciler.planner.desired import Desired
 @click.option("--allow-dirty", is_flag=True, help="Apply manifests that are not committed; recorded as such.")
 @click.option("--unchanged", is_flag=True, help="Only go on: stop if anything else is wanted than was last applied.")
 @click.option("--retry", multiple=True, metavar="STAGE", help="Lift this stage's operational hold (repeatable).")
+@open_with_option
 def apply(
     what: str | None,
     paths: tuple[Path, ...],
@@ -41,6 +43,7 @@ def apply(
     allow_dirty: bool,
     unchanged: bool,
     retry: tuple[str, ...],
+    open_with: str | None,
 ) -> int:
     """Carry out the plan: prepare lists, submit jobs, convert checkpoints, evaluate, judge.
 
@@ -62,8 +65,9 @@ def apply(
             f"these manifests are not in commit {opened.revision.short}, so nothing could say later what ran:{listed}",
             f"git add manifests && git commit      (or: reconcile apply {opened.desired.campaign} --allow-dirty)",
         )
+    proposing = Proposing(opened, open_with)
     try:
-        return _apply(opened, saved, until_done=until_done, yes=yes, unchanged=unchanged)
+        return _apply(opened, saved, proposing, until_done=until_done, yes=yes, unchanged=unchanged)
     except ClusterError as error:
         fail(str(error), error.fix)
 
@@ -82,7 +86,9 @@ def _campaign_of(saved: str) -> str:
         fail(str(error))
 
 
-def _apply(opened: Opened, saved: str | None, *, until_done: bool, yes: bool, unchanged: bool) -> int:
+def _apply(
+    opened: Opened, saved: str | None, proposing: Proposing, *, until_done: bool, yes: bool, unchanged: bool
+) -> int:
     console = screen()
     link, desired, keeper = connect(opened), opened.desired, Keeper(opened)
     seen = loop.look(desired, link, keeper.wanted())
@@ -95,6 +101,7 @@ def _apply(opened: Opened, saved: str | None, *, until_done: bool, yes: bool, un
         agreed = (saved is not None or yes) and seen.plan.changes
         keeper.keep(loop.take(desired, link, seen) if agreed else loop.Pass(seen, ()))
         keeper.close()
+        proposing.follow(seen)
         return _status_of(seen)
     if saved is None and not yes:
         console.print(plan_view.render(seen.plan))
@@ -107,14 +114,18 @@ def _apply(opened: Opened, saved: str | None, *, until_done: bool, yes: bool, un
             console.print(plan_view.outcome(outcome))
         keeper.keep(done)
         keeper.close()
+        proposing.follow(seen)
         if done.unknown:
             fail(done.unknown, f"reconcile status {desired.campaign}")
         console.print(f"The cluster goes on by itself. Next:\n\n    {_way_on(desired)}\n")
         return 0
-    return _until_done(opened, console, link, keeper, seen if yes or saved is not None else None)
+    first = seen if yes or saved is not None else None
+    return _until_done(opened, console, link, keeper, proposing, first)
 
 
-def _until_done(opened: Opened, console: Console, link: Transport, keeper: Keeper, seen: loop.Look | None) -> int:
+def _until_done(
+    opened: Opened, console: Console, link: Transport, keeper: Keeper, proposing: Proposing, seen: loop.Look | None
+) -> int:
     clock = SystemClock()
     began = clock.now_s()
     view: View = LiveView(console) if console.is_terminal else PlainView(console)
@@ -123,6 +134,7 @@ def _until_done(opened: Opened, console: Console, link: Transport, keeper: Keepe
     def after(done: loop.Pass) -> None:
         view.show(done)
         keeper.keep(done)
+        proposing.follow(done.look)
 
     pace = pace_for(opened.desired.cluster)
     try:

@@ -10,6 +10,7 @@ from reconciler import loop
 from reconciler.cli import machine
 from reconciler.cli.human import status as view
 from reconciler.cli.opening import connect, manifests_option, open_campaign
+from reconciler.cli.proposing import with_proposals
 from reconciler.cli.revisions import look_at
 from reconciler.cli.screen import screen
 
@@ -28,12 +29,14 @@ def status(campaign: str | None, paths: tuple[Path, ...], conditions: bool, revi
     """
     if revision is not None:
         seen = look_at(paths, campaign, revision)[1]
+        plan = seen.plan
     else:
         opened = open_campaign(paths, campaign)
         seen = loop.look(opened.desired, connect(opened))
+        plan = with_proposals(opened, seen)
     if as_json:
-        click.echo(machine.status_json(seen.plan), nl=False)
+        click.echo(machine.status_json(plan), nl=False)
     else:
         console = screen()
-        console.print(view.render(seen.plan, seen.observed, console.width, conditions=conditions))
+        console.print(view.render(plan, seen.observed, console.width, conditions=conditions))
     return 0

@@ -49,6 +49,11 @@ def not_tried(strategy: Strategy, failed: Collection[str], used: Mapping[str, st
             return f"only after a rung before it failed the {GATE_OF[word]} gate; none did"
 
 
+def hangs_on_failure(strategy: Strategy) -> bool:
+    """Whether its condition asks for the failure of a rung above it, so that it cannot hold at the top."""
+    return isinstance(strategy.if_, str)
+
+
 def first_tried(stage: StageManifest, used: Mapping[str, str]) -> Strategy | None:
     """The rung that is tried if nothing fails; None if none is."""
     return next((strategy for strategy in stage.spec.strategies if not not_tried(strategy, (), used)), None)

@@ -209,7 +209,7 @@ class _Reading:
     def _parse(self, text: str) -> str | None:
         """Read documents up to the end or one that must be given up; return the text from the document after it."""
         try:
-            for event in _events(text):
+            for event in parsed(text):
                 handler = self._on.get(type(event))
                 if handler is not None:
                     handler(event)
@@ -387,7 +387,8 @@ def _is_text(text: str) -> bool:
         return False
 
 
-def _events(text: str) -> Iterator[Any]:
+def parsed(text: str) -> Iterator[Any]:
+    """The parser's events, each with where it begins and ends; raises YAMLError where the text is no YAML."""
     parser = CParser(text)
     try:
         while True:

@@ -184,3 +184,7 @@ class StageStatus:
     conditions: tuple[Condition, ...] = ()
     path: str = ""
     """Where the attempt lies, relative to the workspace."""
+    next_rung: str = ""
+    """The strategy that a commit must move to the top of the ladder, where a failed gate holds the stage."""
+    proposal: str = ""
+    """The branch on which that commit waits, if it was proposed."""

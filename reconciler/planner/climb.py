@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.domain import trial as trials
-from reconciler.domain.ladder import not_tried
+from reconciler.domain.ladder import hangs_on_failure, not_tried
 from reconciler.domain.resolve import StageOutcome, Unresolved
 from reconciler.model.manifests import StageManifest
 from reconciler.model.plan import Action, ActionKind
@@ -65,9 +65,12 @@ def climb_down(
         if (step is None and rung.failed) or (isinstance(step, Judged) and not step.verdict.passed):
             failed.append(rung)
             told.append(RungStatus(rung.strategy.name, _attempt_of(rung), "failed", _why_failed(rung)))
-            held = _after_failure(desired, stage, told, _next_tried(rungs[index + 1 :], failed, used))
+            following = _next_tried(rungs[index + 1 :], failed, used)
+            held = _after_failure(desired, stage, told, following)
             if held is not None:
-                return _left_off(stage, look, rung, held, told)
+                walked = _left_off(stage, look, rung, held, told)
+                next_rung = following.strategy.name if following is not None and _asks(held) else ""
+                return replace(walked, status=replace(walked.status, next_rung=next_rung))
             continue
         refused = _immutable(desired, look, stage, rungs, rung)
         if refused is not None:
@@ -235,7 +238,7 @@ def _after_failure(
     if following is None or following.failed:
         return None  # the caller says that the ladder is exhausted, or what came of the next rung
     if spec.on_failed_gate != "advance":
-        without = " without its `if`" if following.strategy.if_ is not None else ""
+        without = " without its `if`" if hangs_on_failure(following.strategy) else ""
         return Hold(
             Reason.GATE_HOLDS,
             f"{failed.strategy} failed: {failed.message}. The campaign says {spec.on_failed_gate}: to go on, move "
@@ -245,6 +248,11 @@ def _after_failure(
     if failures >= spec.bounds.attempts_per_stage:
         return Hold(Reason.LADDER_EXHAUSTED, f"{failures} attempts failed, which is the campaign's bound")
     return None
+
+
+def _asks(held: Hold) -> bool:
+    """Whether a commit that moves the next rung up is what goes on from here."""
+    return held.reason is Reason.GATE_HOLDS
 
 
 def _immutable(desired: Desired, look: Look, stage: StageManifest, rungs: Sequence[Rung], rung: Rung) -> Walked | None:

@@ -7,16 +7,14 @@ together file by file, and nothing is left for a person to resolve.
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import re
-import socket
-import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from reconciler.record import written
 from reconciler.record.git import Git, GitFailed
 from reconciler.record.objects import FILE, contents, listed
 
@@ -141,7 +139,7 @@ class Branch:
             new = self._news(old, files, chosen)
             if not new:
                 return None
-            commit = self._commit(self._written(before, new), [before] if before else [], told(new))
+            commit = written.commit(self.git, self._written(before, new), [before] if before else [], told(new))
             if self._moved(commit, before):
                 return commit
         raise GitFailed(f"{NAME} was moved by others {RACES_MAX} times in a row")
@@ -160,8 +158,11 @@ class Branch:
             if ours is not None and not self.contains(theirs, ours):
                 added = self._union(self.tree(ours), self.tree(theirs), chosen)
                 if added:
-                    commit = self._commit(
-                        self._tree_of(theirs, added), [ours, theirs], "Put together with what others wrote"
+                    commit = written.commit(
+                        self.git,
+                        self._tree_of(theirs, added),
+                        [ours, theirs],
+                        "Put together with what others wrote",
                     )
             if self._moved(commit, ours):
                 return commit
@@ -202,39 +203,10 @@ class Branch:
 
     def _written(self, before: str | None, new: Mapping[str, bytes]) -> str:
         """The tree with these files; their contents are written first."""
-        with tempfile.TemporaryDirectory() as folder:
-            names = []
-            for number, text in enumerate(new.values()):
-                place = Path(folder) / str(number)
-                place.write_bytes(text)
-                names.append(f"{place}\n")
-            # Without filters: an attribute of the repository must not change what is kept.
-            told = self.git.text("hash-object", "-w", "--no-filters", "--stdin-paths", stdin="".join(names).encode())
-        return self._tree_of(before, dict(zip(new, told.split(), strict=True)))
+        return self._tree_of(before, dict(zip(new, written.blobs(self.git, list(new.values())), strict=True)))
 
     def _tree_of(self, before: str | None, blobs: Mapping[str, str]) -> str:
-        with tempfile.TemporaryDirectory() as folder:
-            private = self.git.having(GIT_INDEX_FILE=f"{folder}/index")
-            if before is not None:
-                private.run("read-tree", before)
-            listed = "".join(f"{FILE} {blob}\t{path}\0" for path, blob in blobs.items())
-            private.run("update-index", "-z", "--add", "--replace", "--index-info", stdin=listed.encode())
-            return private.text("write-tree").strip()
-
-    def _commit(self, tree: str, parents: Sequence[str], subject: str) -> str:
-        told = [word for parent in parents for word in ("-p", parent)]
-        return self._identified().text("commit-tree", tree, *told, stdin=f"{subject}\n".encode()).strip()
-
-    def _identified(self) -> Git:
-        """As git knows the person; where it does not, as in many a runner, as the account on this machine."""
-        try:
-            self.git.run("var", "GIT_COMMITTER_IDENT")
-            self.git.run("var", "GIT_AUTHOR_IDENT")
-        except GitFailed:
-            name, mail = getpass.getuser(), f"{getpass.getuser()}@{socket.gethostname()}"
-            who = {"GIT_AUTHOR_NAME": name, "GIT_COMMITTER_NAME": name}
-            return self.git.having(**who, GIT_AUTHOR_EMAIL=mail, GIT_COMMITTER_EMAIL=mail)
-        return self.git
+        return written.tree(self.git, before, {path: (FILE, blob) for path, blob in blobs.items()})
 
     def _moved(self, commit: str, before: str | None) -> bool:
         """Move the branch, if it is still where it was found."""

@@ -70,7 +70,7 @@ class Remote:
         self.name = name
         self._branch, self._sleep = branch, sleep
         self._tracking = f"refs/remotes/{name}/{NAME}"
-        self._git = _speaking(branch.git)
+        self._git = speaking(branch.git)
 
     def fetch(self) -> str | None:
         """Where the remote has the branch; None if it has none.
@@ -128,7 +128,7 @@ class Remote:
         )
 
 
-def _speaking(git: Git) -> Git:
+def speaking(git: Git) -> Git:
     """git that may reach a remote, and asks nobody anything."""
     variables = {"GIT_ALLOW_PROTOCOL": _PROTOCOLS}
     if (

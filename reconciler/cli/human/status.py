@@ -72,6 +72,8 @@ def render(plan: Plan, observed: Observed, width: int, *, conditions: bool) -> R
                     (f"{status.stage}: ", "bold"), (f"{status.reason}: ", PHASE_STYLE[status.phase]), status.message
                 )
             )
+        if status.proposal:
+            parts.append(Text.assemble((f"{status.stage}: ", "bold"), f"that is proposed on branch {status.proposal}"))
         if status.trial is not None:
             parts += [Text(), *comparison(status.trial), Text()]
     if observed.lock is not None:

@@ -1,0 +1,158 @@
+"""Proposals while a campaign is applied: made where a failed gate holds a stage, told once, let go when overtaken.
+
+Nothing here stops a pass: what could not be made, pushed or opened is told, with what to do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import click
+
+from reconciler import loop
+from reconciler.cli.human import proposal as view
+from reconciler.cli.opening import Opened, fail
+from reconciler.model.moving import NotMoved, moved_to_top
+from reconciler.model.plan import Plan
+from reconciler.model.problems import harmless
+from reconciler.planner.proposal import PREFIX, Proposal, overtaken, proposals
+from reconciler.record import forge
+from reconciler.record.git import GitFailed
+from reconciler.record.proposing import TRAILER, Branches, Came, Edit, Kept, NotPushed
+
+open_with_option = click.option(
+    "--open-with",
+    metavar="COMMAND",
+    envvar="RECONCILE_OPEN_WITH",
+    help="Opens a pull request for a proposal: 'gh pr create --head {branch} --title {title} --body-file {body}'.",
+)
+"""Whose command this is must be whoever applies: nothing in a repository can set it."""
+
+
+class Proposing:
+    """Follows the looks of one `apply`."""
+
+    def __init__(self, opened: Opened, open_with: str | None) -> None:
+        self._opened, self._desired = opened, opened.desired
+        self._prefix = PREFIX + f"{self._desired.campaign}/".replace(".", "-")
+        self._words = _words(open_with)
+        self._told: set[str] = set()
+        self._settled: frozenset[str] | None = None
+
+    def follow(self, seen: loop.Look) -> None:
+        """Propose what a look asks for, and take away what it has left behind."""
+        try:
+            for told in self._follow(seen):
+                self._say(told)
+        except (GitFailed, NotPushed) as failed:
+            self._say(f"{failed}; the next apply tries again")
+
+    def _follow(self, seen: loop.Look) -> Iterator[str]:
+        wanted = proposals(self._desired, seen.observed, seen.plan)
+        if self._desired.dirty:
+            if wanted:
+                yield "nothing is proposed from manifests that no commit holds"
+            return
+        branches = Branches(self._opened.revision.root, self._prefix)
+        names = frozenset({each.branch for each in wanted} | {status.phase for status in seen.plan.stages})
+        if names == self._settled or not (wanted or self._desired.spec.on_failed_gate == "propose" or branches.known()):
+            return
+        self._settled = names
+        try:
+            kept = branches.ask()
+        except NotPushed as unknown:
+            yield str(unknown)
+            kept = branches.known()
+        for proposal in wanted:
+            yield from self._propose(branches, proposal, kept.get(proposal.branch, Kept()), seen)
+        yield from self._withdraw(branches, kept, seen.plan, wanted)
+
+    def _propose(self, branches: Branches, proposal: Proposal, kept: Kept, seen: loop.Look) -> Iterator[str]:
+        title, body = view.title(proposal), view.body(proposal, seen.observed)
+        trailer = f"{TRAILER}{proposal.campaign}/{proposal.stage}"
+        edited = partial(
+            moved_to_top,
+            campaign=proposal.campaign,
+            stage=proposal.stage,
+            strategy=proposal.strategy,
+            unconditionally=proposal.unconditionally,
+        )
+        edit = Edit(proposal.branch, proposal.commit, self._path(proposal), edited, f"{title}\n\n{body}\n\n{trailer}")
+        try:
+            came = branches.propose(edit, kept)
+        except NotMoved as not_moved:
+            yield f"{proposal.stage}: {proposal.strategy} is not proposed: {not_moved}. Move it by hand"
+            return
+        except NotPushed as not_pushed:
+            yield f"{proposal.stage}: {proposal.strategy} is proposed, but {not_pushed}. By hand: {not_pushed.fix}"
+            return
+        match came:
+            case Came.MADE:
+                yield f"{proposal.stage}: {proposal.strategy} is proposed on branch {proposal.branch}"
+                yield self._opened_with(branches, proposal.branch, title, body)
+            case Came.WAITS:
+                yield f"{proposal.stage}: the proposal of {proposal.strategy} waits on branch {proposal.branch}"
+            case Came.CLOSED:
+                yield f"{proposal.stage}: the proposal of {proposal.strategy} was closed, and is not made again"
+
+    def _opened_with(self, branches: Branches, branch: str, title: str, body: str) -> str:
+        if not self._words:
+            return f"to go on: {_by_hand(branches, branch)}"
+        try:
+            return f"pull request: {forge.open_with(self._words, self._opened.revision.root, branch, title, body)}"
+        except forge.NotOpened as not_opened:
+            return f"the pull request could not be opened: {not_opened}. By hand: {_by_hand(branches, branch)}"
+
+    def _withdraw(
+        self, branches: Branches, kept: dict[str, Kept], plan: Plan, wanted: tuple[Proposal, ...]
+    ) -> Iterator[str]:
+        for branch, each in sorted(kept.items()):
+            stage = branches.stage_of(branch, each, self._desired.revision)
+            campaign, _, name = (stage or "").partition("/")
+            if campaign == self._desired.campaign and overtaken(plan, name, branch, wanted):
+                try:
+                    if branches.withdraw(branch, each):
+                        yield f"{name}: the manifests have moved on; branch {branch} was taken away"
+                except NotPushed as not_pushed:
+                    yield f"{not_pushed}. By hand: {not_pushed.fix}"
+
+    def _path(self, proposal: Proposal) -> str:
+        root = os.path.realpath(self._opened.revision.root)
+        return os.path.relpath(os.path.realpath(proposal.file), root)
+
+    def _say(self, told: str) -> None:
+        """Each thing once."""
+        if told not in self._told:
+            click.echo(f"reconcile: {harmless(told)}", err=True)
+        self._told.add(told)
+
+
+def with_proposals(opened: Opened, seen: loop.Look) -> Plan:
+    """The plan with the branch on which a stage's proposal waits, as far as this clone knows; asks nobody."""
+    found = {each.stage: each.branch for each in proposals(opened.desired, seen.observed, seen.plan)}
+    try:
+        waiting = Branches(opened.revision.root, PREFIX).waiting() if found else frozenset()
+    except GitFailed:
+        waiting = frozenset()
+    proposed = {stage: branch for stage, branch in found.items() if branch in waiting}
+    stages = (replace(status, proposal=proposed.get(status.stage, "")) for status in seen.plan.stages)
+    return replace(seen.plan, stages=tuple(stages)) if proposed else seen.plan
+
+
+def _words(command: str | None) -> tuple[str, ...]:
+    try:
+        return forge.words_of(command) if command else ()
+    except ValueError as error:
+        fail(f"--open-with (RECONCILE_OPEN_WITH) is no command: {error}")
+
+
+def _by_hand(branches: Branches, branch: str) -> str:
+    """What a person runs to have it reviewed, or to take it."""
+    if "github" in branches.url:
+        return f"gh pr create --head {branch} --fill"
+    if "gitlab" in branches.url:
+        return f"glab mr create --source-branch {branch} --fill"
+    return f"git merge {branch}" if branches.remote is None else f"git fetch && git merge {branches.remote}/{branch}"
