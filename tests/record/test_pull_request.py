@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
+from ruamel.yaml import YAML
 
 from reconciler.cli import machine
 from tests.record.campaign import Cluster, live, planned, wanted
 from tests.record.repositories import clone, git
-from tests.record.test_history import reconcile
+from tests.record.test_history import ROOT, reconcile
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "comment"
 EDITS = (
@@ -104,6 +107,32 @@ def test_before_anything_is_on_record_there_is_no_plan_to_review(tmp_path: Path)
     assert "nothing that is wanted changes" in text
     assert "there is no plan to review" in text
     assert "nothing of quickstart is on record yet" in reconcile(root, "plan", "--at", "HEAD", status=1)
+
+
+def test_the_step_of_the_workflow_makes_the_comment_the_plan_and_the_summary(runner: Path, tmp_path: Path) -> None:
+    program = tmp_path / "venv/bin/reconcile"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m reconciler.cli.main "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "earlier.md").touch()
+    workflow = YAML(typ="safe").load((ROOT / ".github/workflows/plan.yml").read_text())
+    (script,) = (step["run"] for step in workflow["jobs"]["plan"]["steps"] if step.get("id") == "plan")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "RUNNER_TEMP": str(tmp_path),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+        "CAMPAIGN": "quickstart",
+        "BASE": git(runner, "rev-parse", "HEAD~1").strip(),
+    }
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], cwd=runner, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "plan/comment.md").read_text()
+    assert text.startswith("<!-- reconcile:plan quickstart -->\n### `quickstart`: `stage-3` changes\n")
+    assert (tmp_path / "summary.md").read_text() == text
+    assert machine.saved_plan((tmp_path / "plan/next.plan").read_text())[0] == "quickstart"
 
 
 def test_forms_that_exclude_each_other_are_said_to(runner: Path) -> None:
