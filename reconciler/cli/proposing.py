@@ -18,6 +18,7 @@ from reconciler.cli.opening import Opened, fail
 from reconciler.model.moving import NotMoved, moved_to_top
 from reconciler.model.plan import Plan
 from reconciler.model.problems import harmless
+from reconciler.model.status import Phase
 from reconciler.planner.proposal import PREFIX, Proposal, overtaken, proposals
 from reconciler.record import forge
 from reconciler.record.git import GitFailed
@@ -40,7 +41,8 @@ class Proposing:
         self._prefix = PREFIX + f"{self._desired.campaign}/".replace(".", "-")
         self._words = _words(open_with)
         self._told: set[str] = set()
-        self._settled: frozenset[str] | None = None
+        self._settled: tuple[frozenset[str], tuple[Phase, ...]] | None = None
+        """What was last followed: the remote is asked when something has changed, not at every look."""
 
     def follow(self, seen: loop.Look) -> None:
         """Propose what a look asks for, and take away what it has left behind."""
@@ -56,11 +58,13 @@ class Proposing:
             if wanted:
                 yield "nothing is proposed from manifests that no commit holds"
             return
-        branches = Branches(self._opened.revision.root, self._prefix)
-        names = frozenset({each.branch for each in wanted} | {status.phase for status in seen.plan.stages})
-        if names == self._settled or not (wanted or self._desired.spec.on_failed_gate == "propose" or branches.known()):
+        found = (frozenset(each.branch for each in wanted), tuple(status.phase for status in seen.plan.stages))
+        if found == self._settled:
             return
-        self._settled = names
+        self._settled = found
+        branches = Branches(self._opened.revision.root, self._prefix)
+        if self._desired.spec.on_failed_gate != "propose" and not branches.known():
+            return
         try:
             kept = branches.ask()
         except NotPushed as unknown:
@@ -99,7 +103,7 @@ class Proposing:
                 yield f"{proposal.stage}: the proposal of {proposal.strategy} was closed, and is not made again"
 
     def _opened_with(self, branches: Branches, branch: str, title: str, body: str) -> str:
-        if not self._words:
+        if not self._words or branches.remote is None:
             return f"to go on: {_by_hand(branches, branch)}"
         try:
             return f"pull request: {forge.open_with(self._words, self._opened.revision.root, branch, title, body)}"

@@ -62,10 +62,11 @@ class Proposal:
 
 def proposals(desired: Desired, observed: Observed, plan: Plan) -> tuple[Proposal, ...]:
     """What is to be proposed at a look; nothing where the campaign does not say `propose`."""
-    look = whole(desired, observed)
-    if desired.spec.on_failed_gate != "propose" or not isinstance(look, Look) or plan.refusals:
+    asked = [status for status in plan.stages if status.next_rung]
+    if desired.spec.on_failed_gate != "propose" or plan.refusals or not asked:
         return ()
-    return tuple(_proposal(desired, look, status) for status in plan.stages if status.next_rung)
+    look = whole(desired, observed)
+    return tuple(_proposal(desired, look, status) for status in asked) if isinstance(look, Look) else ()
 
 
 def _proposal(desired: Desired, look: Look, status: StageStatus) -> Proposal:

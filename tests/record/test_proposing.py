@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from reconciler import loop
+from reconciler.cli import apply as apply_command
+from reconciler.cli import status as status_command
 from reconciler.cli.opening import Opened
 from reconciler.cli.proposing import Proposing, with_proposals
 from reconciler.domain.loading import load
@@ -132,6 +135,14 @@ def test_a_runner_with_one_detached_commit_proposes(place: Place, tmp_path: Path
     before = state(runner)
     place.apply(runner)
     assert (len(branches(place.hub)), state(runner)) == (1, before)
+
+
+def test_a_linked_worktree_proposes_as_its_repository(place: Place, tmp_path: Path) -> None:
+    git(place.root, "worktree", "add", "-q", "--detach", str(tmp_path / "linked"))
+    before = state(place.root), state(tmp_path / "linked")
+    place.apply(tmp_path / "linked")
+    assert branches(place.hub) == branches(place.root) != []
+    assert (state(place.root), state(tmp_path / "linked")) == before
 
 
 def test_of_two_at_once_one_is_first_and_the_other_says_that_it_waits(
@@ -329,3 +340,24 @@ def test_nothing_is_proposed_where_the_campaign_does_not_ask_for_it(place: Place
     git(place.root, "commit", "-q", "-a", "-m", policy)
     place.apply()
     assert branches(place.root) == []
+
+
+# --- the commands
+
+
+@pytest.mark.parametrize("how", [(), ("--until-done",)], ids=["once", "until done"])
+def test_apply_proposes_and_status_shows_it(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: tuple[str, ...]
+) -> None:
+    """The commands as they are, at the look of a cluster that was carried out by hand."""
+    monkeypatch.setattr(loop, "look", lambda *_: place.look())
+    for module in (apply_command, status_command):
+        monkeypatch.setattr(module, "connect", lambda _: None)
+    asked, manifests = tmp_path / "asked", str(place.root / "manifests")
+    arguments = ["quickstart", "-f", manifests, "--yes", *how, "--open-with", f"touch {asked}"]
+    done = CliRunner().invoke(apply_command.apply, arguments, standalone_mode=False)
+    (branch,) = branches(place.hub)
+    assert f"replay-5 is proposed on branch {branch}" in done.output
+    assert asked.exists()
+    told = CliRunner().invoke(status_command.status, ["quickstart", "-f", manifests], standalone_mode=False)
+    assert branch in told.output
