@@ -306,11 +306,10 @@ def _next(told: Told) -> Iterator[Block]:
 
 
 def _scripts(told: Told) -> Iterator[Block]:
-    for stage, texts in told.scripts_differ.items():
-        for text in texts:
-            if text:
-                summary_line = f"Scripts of <code>{prose(stage)}</code>, before and after"
-                yield Block(folded(summary_line, fenced(text.splitlines(), "diff")), "script difference")
+    for text in (text for texts in told.scripts_differ.values() for text in texts if text):
+        lines = text.splitlines()
+        which = lines[0].removeprefix("--- before: ")
+        yield Block(folded(f"Script of {prose(which)}, before and after", fenced(lines, "diff")), "script difference")
     for path, text in told.scripts.items():
         lines = text.splitlines()
         yield Block(folded(f"<code>{prose(path)}</code>, {len(lines)} lines", fenced(lines, "bash")), "script")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.campaign import make
+from tests.e2e.campaign import Repository, make
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -18,7 +18,7 @@ def test_a_reviewed_plan_is_applied_or_told_to_be_another_and_a_schedule_only_go
     assert "quickstart is not as it was last applied: nothing was applied before" in told
 
     repository.run("plan", "-o", "stale.plan")
-    repository.edit("stages.yaml", "walltime: 1m", "walltime: 2m")
+    repository.edit("stages.yaml", "walltime: 13s", "walltime: 2m")
     repository.git("commit", "-qam", "More walltime")
     told = repository.run("apply", "stale.plan", status=1)
     assert "the saved plan no longer holds; since then:" in told
@@ -36,7 +36,11 @@ def test_a_reviewed_plan_is_applied_or_told_to_be_another_and_a_schedule_only_go
     told = repository.run("apply", "--unchanged", "--yes", status=1)
     assert "stage-3: strategy renamed replay-30 → replay-a-third" in told
 
-    # The reviewed change is of a later stage: it is taken as applied though there may be nothing to submit for it yet.
-    repository.run("plan", "-o", "later.plan")
-    repository.run("apply", "later.plan")
+    # Reviewed in a clone by the record, applied on the cluster. The change is of a later stage: it is taken as applied
+    # though there is nothing to submit for it yet.
+    repository.git("clone", "-q", ".", str(tmp_path / "runner"))
+    runner = Repository(tmp_path / "runner")
+    told = runner.run("plan", "--at", "HEAD", "--base", "HEAD~1", "--format", "markdown", "-o", "later.plan")
+    assert "! strategy renamed: replay-30 → replay-a-third" in told
+    repository.run("apply", str(runner.root / "later.plan"))
     repository.run("apply", "--unchanged", "--yes")
