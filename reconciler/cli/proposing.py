@@ -49,7 +49,7 @@ class Proposing:
         try:
             for told in self._follow(seen):
                 self._say(told)
-        except (GitFailed, NotPushed) as failed:
+        except (GitFailed, NotPushed, OSError) as failed:
             self._say(f"{failed}; the next apply tries again")
 
     def _follow(self, seen: loop.Look) -> Iterator[str]:

@@ -12,12 +12,15 @@ from click.testing import CliRunner
 from reconciler import loop
 from reconciler.cli import apply as apply_command
 from reconciler.cli import status as status_command
+from reconciler.cli.human import proposal as view
 from reconciler.cli.opening import Opened
 from reconciler.cli.proposing import Proposing, with_proposals
 from reconciler.domain.loading import load
 from reconciler.model.status import Phase, Reason
+from reconciler.model.verdict import GateResult, Level
 from reconciler.planner.desired import Desired
 from reconciler.planner.planner import plan
+from reconciler.planner.proposal import proposals
 from reconciler.record.repository import Revision
 from tests.planner.world import FORGOT_D0, World, after
 from tests.record.campaign import SITE, planned
@@ -106,6 +109,19 @@ def test_the_message_holds_the_evidence(place: Place) -> None:
         assert part in message
     assert "Reconcile-Stage: quickstart/stage-2" in message
     assert max(map(len, message.splitlines())) < 160
+
+
+def test_a_verdict_that_a_cluster_made_up_is_text_of_a_bounded_length(place: Place) -> None:
+    seen = place.look()
+    (proposal,) = proposals(opened(place.root).desired, seen.observed, seen.plan)
+    numbers = {f"n{number}\u202e": float(number) for number in range(4000)}
+    gate = GateResult("forgetting\x1b[2J", Level.FAIL, "@everyone\n# Approved\n```\ud800" + "x" * 1900, numbers)
+    made_up = replace(proposal, failures=tuple(replace(each, gates=(gate,) * 64) for each in proposal.failures))
+    text = view.body(made_up, seen.observed)
+    assert len(text) < 60_000
+    assert text.encode()
+    assert "\x1b" not in text and "\u202e" not in text
+    assert all(line.startswith("    ") for line in text.splitlines() if "@everyone" in line or "Approved" in line)
 
 
 def test_merging_it_goes_on(place: Place) -> None:

@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from reconciler.cli.drawing import sparkline
 from reconciler.cli.human.status import loss_curve
 from reconciler.model.observed import Observed
-from reconciler.model.problems import harmless
+from reconciler.model.problems import clip
 from reconciler.model.verdict import Level
 from reconciler.planner.proposal import Proposal
 
+CHARS_MAX = 50_000
+"""A forge takes some 65,000 in a pull request; the verdicts come from the cluster."""
+LINE_CHARS_MAX = 300
+NUMBERS_TOLD = 24
+"""Of one gate."""
 MARK = {Level.PASS: "✓", Level.WARN: "!", Level.FAIL: "✗"}
 
 
@@ -22,7 +27,8 @@ def title(proposal: Proposal) -> str:
 def body(proposal: Proposal, observed: Observed) -> str:
     """Which gates failed, their numbers, what was compared, and the losses; evidence is set in by four columns, so that
     no forge takes a word of it for anything but text."""
-    return "\n".join(_lines(proposal, observed))
+    text = "\n".join(_lines(proposal, observed)).encode("utf-8", "replace").decode()
+    return text if len(text) <= CHARS_MAX else f"{text[:CHARS_MAX]}\n\n(cut: the verdicts have the rest)"
 
 
 def _lines(proposal: Proposal, observed: Observed) -> Iterator[str]:
@@ -33,11 +39,14 @@ def _lines(proposal: Proposal, observed: Observed) -> Iterator[str]:
         yield ""
         yield f"    ✗ {failure.strategy}  {failure.attempt}"
         for gate in failure.gates:
-            yield f"      {MARK[gate.level]} {gate.gate}: {harmless(gate.message)}"
-            for name, number in sorted(gate.numbers.items()) if gate.level is Level.FAIL else ():
-                yield f"          {harmless(name)} = {number:.6g}"
+            yield f"      {MARK[gate.level]} {clip(gate.gate)}: {clip(gate.message, LINE_CHARS_MAX)}"
+            numbers = sorted(gate.numbers.items()) if gate.level is Level.FAIL else []
+            for name, number in numbers[:NUMBERS_TOLD]:
+                yield f"          {clip(name)} = {number:.6g}"
+            if len(numbers) > NUMBERS_TOLD:
+                yield f"          … and {len(numbers) - NUMBERS_TOLD} more"
         if not failure.gates:
-            yield f"      {harmless(failure.message)}"
+            yield f"      {clip(failure.message, LINE_CHARS_MAX)}"
     yield from _losses(proposal)
     curve = loss_curve(observed, proposal.status)
     known = [value for value in curve if value is not None]
@@ -59,4 +68,4 @@ def _losses(proposal: Proposal) -> Iterator[str]:
     for name, loss in after.items():
         was = before.get(name)
         told = f"{was:.3f} → {loss:.3f}  {loss - was:+.3f}" if was is not None else f"{loss:.3f}"
-        yield f"      {harmless(name)}  {told}"
+        yield f"      {clip(name)}  {told}"
