@@ -117,7 +117,8 @@ def _apply(
         proposing.follow(seen)
         if done.unknown:
             fail(done.unknown, f"reconcile status {desired.campaign}")
-        console.print(f"The cluster goes on by itself. Next:\n\n    {_way_on(desired)}\n")
+        stands = "All stages are done" if seen.plan.done else "The cluster goes on by itself"
+        console.print(f"{stands}. Next:\n\n    {_way_on(desired)}\n")
         return 0
     first = seen if yes or saved is not None else None
     return _until_done(opened, console, link, keeper, proposing, first)

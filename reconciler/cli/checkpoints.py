@@ -26,10 +26,13 @@ def checkpoints(target: str | None, campaign: str | None, paths: tuple[Path, ...
     """Show the checkpoints of a campaign: of its attempts, and of every folder made elsewhere that a manifest names.
 
     STAGE shows those of one stage only; PATH, which has a slash in it, any folder on the cluster that holds
-    `global_stepN` folders. Each complete one is opened for what it says of itself; nothing is changed.
+    `global_stepN` folders; CAMPAIGN alone all of it. Each complete one is opened for what it says of itself; nothing is
+    changed.
     """
-    opened = open_campaign(paths, campaign)
+    opened = open_campaign(paths, campaign, perhaps=target)
     desired = opened.desired
+    if campaign is None and target == desired.campaign and target not in _stages(desired):
+        target = None
     path = target if target is not None and "/" in target else None
     stage = target if path is None else None
     if stage is not None:
@@ -49,8 +52,12 @@ def checkpoints(target: str | None, campaign: str | None, paths: tuple[Path, ...
 
 
 def _known(desired: Desired, stage: str) -> None:
-    names = [each.metadata.name for each in desired.stages]
+    names = _stages(desired)
     if stage not in names:
         meant = near(stage, names)
         hint = f"Did you mean {meant}?" if meant else f"There is {one_of(names)}; a path has a slash in it."
         fail(f"{desired.campaign} has no stage {clip(stage, 60)}. {hint}")
+
+
+def _stages(desired: Desired) -> list[str]:
+    return [each.metadata.name for each in desired.stages]

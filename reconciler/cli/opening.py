@@ -82,10 +82,15 @@ def choose(catalog: Catalog, name: str | None) -> str:
     fail(f"there is no campaign {name!r} here; there is {known}" + (f". Did you mean {meant}?" if meant else ""))
 
 
-def open_campaign(paths: tuple[Path, ...], name: str | None, retry: tuple[str, ...] = ()) -> Opened:
-    """Manifests, campaign and revision. Exits with a clear message when one of them is not to be had."""
+def open_campaign(
+    paths: tuple[Path, ...], name: str | None, retry: tuple[str, ...] = (), perhaps: str | None = None
+) -> Opened:
+    """Manifests, campaign and revision. Exits with a clear message when one of them is not to be had. `perhaps` is a
+    word of the command line that may be a campaign's name, where none is given."""
     loaded = _loaded(paths)
     catalog = loaded.catalog
+    if name is None and perhaps in catalog.campaigns:
+        name = perhaps
     campaign = choose(catalog, name)
     cluster = catalog.cluster_of(campaign).spec
     beside = [cluster.launcher.templates] if cluster.launcher.templates else []

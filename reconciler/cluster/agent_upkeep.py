@@ -175,17 +175,23 @@ class Upkeep:
         return going
 
     def delete(self, going: "List[str]") -> str:
+        """Each that may be; Refused if none is."""
         self.until = time.monotonic() + DELETE_S_MAX
         for path in going:
-            with contextlib.suppress(FileNotFoundError), self.opened(os.path.dirname(path)) as folder:
-                self.delete_tree(folder, os.path.basename(path), 0)
-                sync_descriptor(folder)
-        return ""
+            try:
+                with contextlib.suppress(FileNotFoundError), self.opened(os.path.dirname(path)) as folder:
+                    self.delete_tree(folder, os.path.basename(path), 0)
+                    sync_descriptor(folder)
+            except Refused as refused:
+                self.left.append("{}: {}".format(path, refused))
+        if len(self.left) == len(going):
+            raise Refused("; ".join(self.left[:3]))
+        return "; ".join(["{} deleted".format(len(going) - len(self.left)), *self.left[:3]])
 
     def delete_tree(self, folder: int, name: str, depth: int) -> None:
         """Everything in it goes by its name in an open folder; a link goes, what it leads to does not."""
         if depth > TREE_DEPTH_MAX:
-            raise Refused("{} is too deep".format(name))
+            raise Refused("folders lie deeper in it than in a checkpoint; delete it by hand")
         with Opened(name, folder) as inside:
             for entry in os.listdir(inside):
                 if time.monotonic() > self.until:

@@ -46,7 +46,9 @@ def read_folder(path: Path) -> Folder:
     if not path.is_dir():
         raise Refused(f"{path}: no such folder. SOURCE must be a global_stepN folder.")
     if not STEP_FOLDER.fullmatch(path.name):
-        raise Refused(f"{path}: SOURCE must be a folder named global_stepN, as the trainer writes it.")
+        inside = sorted(int(f.group(1)) for f in map(STEP_FOLDER.fullmatch, (e.name for e in path.iterdir())) if f)
+        named = f" It holds one: {path / f'global_step{inside[-1]}'}" if inside else ""
+        raise Refused(f"{path}: SOURCE must be a folder named global_stepN, as the trainer writes it.{named}")
     names = sorted(entry.name for entry in path.iterdir())
     if any(map(ZERO3_FILE.fullmatch, names)):
         raise Refused(f"{path}: holds ZeRO-3 state; only ZeRO-1 and ZeRO-2 checkpoints are converted.")

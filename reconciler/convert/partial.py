@@ -42,6 +42,8 @@ class Partial:
         """
         with contextlib.ExitStack() as stack:
             for leftover in sorted(self.final.parent.glob(f"{self.final.name}.partial-*")):
+                if leftover.is_symlink() or not leftover.is_dir():
+                    raise Refused(f"{leftover}: is no folder of an interrupted conversion. Move it away.")
                 handle = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
                 stack.callback(os.close, handle)
                 lock(handle, leftover)
@@ -75,7 +77,7 @@ class Partial:
         kept = {done.name for done in whole}
         for path in self.path.iterdir():
             if path.name != "zero":
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         (self.path / "zero").mkdir(exist_ok=True)
         for path in (self.path / "zero").iterdir():
             if path.name not in kept:
@@ -141,6 +143,10 @@ def point_to(final: Path) -> None:
     pointer = final.parent / POINTER
     if pointer.is_file() and not pointer.is_symlink() and pointer.read_bytes() == final.name.encode():
         return
+    if pointer.is_dir() and not pointer.is_symlink():
+        raise Refused(
+            f"{pointer}: is a folder, so it cannot name {final}, which is in place. Move it away, and repeat."
+        )
     fresh = pointer.with_name(f".{POINTER}.{os.getpid()}")
     fresh.write_text(final.name, encoding="utf-8")
     sync(fresh)

@@ -43,4 +43,9 @@ class Progress:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    print(shown(line), flush=True)
+
+
+def shown(text: str) -> str:
+    """One line that a terminal does not obey: names of files are whoever's who made them."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

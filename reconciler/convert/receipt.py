@@ -85,8 +85,13 @@ def result_folder(target: Path) -> Path:
 
 def read_receipt(folder: Path) -> dict[str, Any]:
     path = folder / RECEIPT
+    if not folder.is_dir():
+        raise Refused(f"{folder}: no such folder. PATH is a global_stepN_universal folder, or the one that holds it.")
     if not path.is_file():
-        raise Refused(f"{folder}: no {RECEIPT}, so it was not made and verified by this converter.")
+        raise Refused(
+            f"{folder}: no {RECEIPT}, so it was not made and verified by this converter. PATH is a folder "
+            f"global_stepN_universal that it made, or the one that holds that and {POINTER}."
+        )
     try:
         receipt = json.loads(path.read_text(encoding="utf-8"))
         named = [*receipt["tensors"], *receipt["files"], receipt["source"]["folder"]]

@@ -153,7 +153,9 @@ class Archive:
 def opened(path: Path) -> io.BufferedReader:
     """An ordinary file for reading, never a link; unbuffered reads go through `readinto` of whole chunks."""
     try:
-        return io.BufferedReader(io.FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)), 4096)
+        return io.BufferedReader(
+            io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)), 4096
+        )
     except OSError as problem:
         raise Refused(f"{path}: cannot be read: {problem.strerror}.") from None
 

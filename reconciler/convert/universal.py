@@ -33,7 +33,7 @@ if __name__ != "__main__" or "Refused" not in globals():  # shipped, all are one
     from reconciler.convert.partial import Partial, point_to
     from reconciler.convert.pickles import ITEM_BYTES, product
     from reconciler.convert.pickles import Refused as Refused
-    from reconciler.convert.progress import Progress, say
+    from reconciler.convert.progress import Progress, say, shown
     from reconciler.convert.receipt import RECEIPT, identities, likeness, read_receipt, receipt_of, summary
     from reconciler.convert.sizes import ranks_without_elements, sizes_nearby, universal_loads_at
     from reconciler.convert.source import Source, read_source, reading
@@ -76,7 +76,10 @@ def convert(source_folder: Path, target: Path, options: Options = Options()) -> 
     final = target / f"{source_folder.name}_universal"
     if final.exists() or final.is_symlink():
         return published_before(final, files, options)
-    target.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise Refused(f"{target}: cannot be made: {problem.strerror}. Choose another TARGET.") from None
     growing = Partial(final)
     with growing.held():
         try:
@@ -138,8 +141,9 @@ def build(source: Source, growing: Partial, options: Options) -> dict[str, Any]:
     """Write and verify everything into the partial folder; what an earlier run finished is taken up."""
     parameters = read_parameters(source)
     held, tensor = len(source.holders), source.tensor_parallel
+    shards = source.folder.data_parallel * held
     say(
-        f"{source.folder.path}: {source.folder.data_parallel * held} shards, {len(parameters)} parameters, "
+        f"{source.folder.path}: {shards} shard{'s' if shards > 1 else ''}, {len(parameters)} parameters, "
         f"TP={tensor} PP={held // tensor}"
     )
     identity = {"files": identities(source.archives), "weights": options.compare_weights}
@@ -275,13 +279,16 @@ def told(work: Callable[[], dict[str, Any]]) -> int:
     try:
         result = work()
     except Refused as problem:
-        print(f"refused: {problem}", file=sys.stderr)
+        print(f"refused: {shown(str(problem))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: nothing was published, and what is finished is kept; run it again.", file=sys.stderr)
         return 130
     except (OSError, MemoryError, RuntimeError) as problem:
-        print(f"failed: {problem}. Nothing was published, and what is finished is kept; run it again.", file=sys.stderr)
+        print(
+            f"failed: {shown(str(problem))}. Nothing was published, and what is finished is kept; run it again.",
+            file=sys.stderr,
+        )
         return 1
     say("*** Done!")
     say(json.dumps(result, sort_keys=True))

@@ -147,3 +147,11 @@ def test_a_path_that_is_not_there_and_a_stage_that_is_none(
     told = run(monkeypatch, cluster, "stage1")
     assert told.exit_code == 1
     assert "Did you mean stage-1?" in told.output
+
+
+def test_the_name_of_a_campaign_alone_shows_all_of_it(
+    monkeypatch: pytest.MonkeyPatch, repository: Path, cluster: Cluster
+) -> None:
+    alone, plain = run(monkeypatch, cluster, "quickstart"), run(monkeypatch, cluster)
+    assert "no stage" not in alone.output
+    assert (alone.exit_code, alone.output) == (plain.exit_code, plain.output)

@@ -75,7 +75,7 @@ def test_a_folder_is_set_aside_and_then_deleted(world: World, leg: Path) -> None
     assert steps(leg) == [".pruned-ID-global_step100", ".pruned-ID-global_step50", "global_step150"]
     assert [(c.iteration, c.complete) for c in leg_seen(world).checkpoints] == [(150, True)]
     assert sum(aside.size_bytes for aside in leg_seen(world).pruned) == 2 * 7000
-    assert one(world.execute(deletion(world))) == ("done", "")
+    assert one(world.execute(deletion(world))) == ("done", "2 deleted")
     assert steps(leg) == ["global_step150"]
     assert leg_seen(world).pruned == ()
 
@@ -270,7 +270,7 @@ def test_a_link_among_what_is_deleted_goes_and_what_it_leads_to_stays(world: Wor
     (aside / "link").symlink_to(precious)
     (aside / "zero").mkdir()
     (aside / "zero" / "link").symlink_to(precious / "file")
-    assert one(world.execute(deletion(world))) == ("done", "")
+    assert one(world.execute(deletion(world))) == ("done", "1 deleted")
     assert (steps(leg), (precious / "file").read_text()) == (["global_step100", "global_step150"], "mine")
 
 
@@ -282,6 +282,28 @@ def test_a_link_in_the_place_of_what_was_set_aside_is_not_followed(world: World,
     kind, message = one(world.execute(deletion(world)))
     assert (kind, "through a link" in message) == ("refused", True), message
     assert len(list((world.top / "kept").iterdir())) == 3
+
+
+def test_what_cannot_be_deleted_keeps_nothing_else_and_is_told_by_its_path(world: World, leg: Path) -> None:
+    """Anybody who may write into the leg can lay a link or a deep tree there."""
+    world.execute(prune(world, 50))
+    (leg / ".pruned-0123456789abcdef-global_step7").symlink_to(world.top)
+    (leg / ".pruned-0123456789abcdef-global_step8" / "/".join("abcdefghij")).mkdir(parents=True)
+    kind, message = one(world.execute(deletion(world)))
+    assert (kind, message.split("; ")) == (
+        "done",
+        [
+            "1 deleted",
+            f"{FOLDER}/leg-0/.pruned-0123456789abcdef-global_step7: "
+            ".pruned-0123456789abcdef-global_step7 leads through a link, or is no folder",
+            f"{FOLDER}/leg-0/.pruned-0123456789abcdef-global_step8: folders lie deeper in it than in a checkpoint",
+            "delete it by hand",
+        ],
+    )
+    assert (
+        one(world.execute(replace(deletion(world), key=replace(deletion(world).key, detail="again"))))[0] == "refused"
+    )
+    assert world.top.is_dir()
 
 
 def test_a_folder_with_what_the_launcher_does_not_write_has_no_identity(world: World, leg: Path) -> None:

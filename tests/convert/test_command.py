@@ -104,6 +104,43 @@ def test_reconcile_convert_passes_a_refusal_on(tmp_path: Path) -> None:
     assert "no such folder" in result.stderr
 
 
+def test_what_stands_in_the_way_of_a_result_is_named_and_left_alone(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path)
+    cases = {
+        "global_step120_universal.partial-x": "is no folder of an interrupted conversion. Move it away.",
+        "latest_universal": f"so it cannot name {tmp_path / 'global_step120_universal'}, which is in place",
+    }
+    for name, told in cases.items():
+        place = tmp_path / name
+        place.mkdir() if name == "latest_universal" else place.symlink_to(tmp_path)
+        result = CliRunner().invoke(convert, [str(source)])
+        assert (result.exit_code, told in result.stderr) == (1, True), result.stderr
+        assert sorted(path.name for path in tmp_path.glob(".latest*")) == []
+        place.rmdir() if name == "latest_universal" else place.unlink()
+    assert CliRunner().invoke(convert, [str(source)]).exit_code == 0
+    nowhere = CliRunner().invoke(convert, [str(source), str(source / "mp_rank_00_model_states.pt" / "in")])
+    assert (nowhere.exit_code, "TARGET" in nowhere.stderr) == (1, True)
+
+
+def test_a_path_of_the_wrong_kind_is_told_with_the_right_one(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path)
+    above = CliRunner().invoke(convert, [str(tmp_path)])
+    assert f"It holds one: {source}" in above.stderr
+    for path, told in ((tmp_path / "nowhere", "no such folder"), (source, "PATH is a folder global_stepN_universal")):
+        result = CliRunner().invoke(verify, [str(path)])
+        assert (result.exit_code, told in result.stderr) == (1, True), result.stderr
+
+
+def test_the_name_of_a_file_gives_a_terminal_no_orders(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path)
+    assert CliRunner().invoke(convert, [str(source)]).exit_code == 0
+    (tmp_path / "global_step120_universal" / "\x1b[31mred\nrefused: not really").write_text("")
+    result = CliRunner().invoke(verify, [str(tmp_path)])
+    assert result.exit_code == 1
+    assert "\\x1b[31mred\\nrefused: not really was added later" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("elements", "data_parallel", "without"),
     [
