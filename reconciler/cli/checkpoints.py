@@ -37,9 +37,7 @@ def checkpoints(target: str | None, campaign: str | None, paths: tuple[Path, ...
     stage = target if path is None else None
     if stage is not None:
         _known(desired, stage)
-    folders = tuple(desired.asked_folders()) if path is None and stage is None else ()
-    folders = folders if path is None else (desired.site.path(path.rstrip("/") or "/"),)
-    seen = loop.look_into(desired, connect(opened), folders)
+    seen = loop.look_into(desired, connect(opened), _folders(desired, stage, path))
     if path is None and isinstance(seen.attempts, Unread):
         fail(f"the workspace could not be read: {seen.attempts.why}")
     attempts = seen.attempts if path is None and not isinstance(seen.attempts, Unread) else ()
@@ -49,6 +47,16 @@ def checkpoints(target: str | None, campaign: str | None, paths: tuple[Path, ...
     else:
         screen().print(view.render(found))
     return 1 if any(group.unread for group in found.groups) else 0
+
+
+def _folders(desired: Desired, stage: str | None, path: str | None) -> tuple[str, ...]:
+    """Folders outside of attempts to look into: the one that is asked for, what a stage has adopted, or all."""
+    if path is not None:
+        return (desired.site.path(path.rstrip("/") or "/"),)
+    if stage is None:
+        return tuple(desired.asked_folders())
+    adopted = [each.spec.adopted for each in desired.stages if each.metadata.name == stage]
+    return tuple(desired.site.path(each.path) for each in adopted if each is not None)
 
 
 def _known(desired: Desired, stage: str) -> None:

@@ -97,6 +97,16 @@ def test_the_first_plan_after_adopting_is_empty(site: Site, seed: int) -> None:
     assert state_of(site.root) == before, "nothing on the cluster is changed"
 
 
+def test_the_checkpoints_of_an_adopted_stage_are_those_of_its_folder(site: Site) -> None:
+    run = Legacy("base", trained=300)
+    site.write(run)
+    assert adopt(site, run).exit_code == 0
+    commit()
+    shown = told("checkpoints", "stage-1", "old")
+    assert shown.exit_code == 0, shown.output
+    assert str(site.of(run)) in shown.output.replace("\n", "")
+
+
 def test_every_value_says_where_it_was_found(site: Site) -> None:
     run = Legacy("base", trained=300, style="cosine", decay=400, scheme="new", script=True, job="F")
     site.write(run)
