@@ -69,11 +69,10 @@ class Node:
 
     def job(self, template: str = "train", **values: object) -> JobRequest:
         """A job of this node's attempt; `values` stand in place of its own."""
-        launch: dict[str, object] = {
-            "environment": {"CKPT_DIR": f"{self.attempt}/leg-0", "LR": "1e-3"},
-            "arguments": ["--seed=1"],
-        }
+        environment = {"CKPT_DIR": f"{self.attempt}/leg-0", "LR": "1e-3"}
+        launch: dict[str, object] = {"environment": environment, "arguments": ["--seed=1"]}
         if template == "evaluate":
+            environment |= {"DATA_FILE_LIST": "/lists/val.txt", "EVAL_ITERS": "2"}
             launch["log"] = f"{self.attempt}/val.log"
         return JobRequest(
             name="stage-1.train.0",

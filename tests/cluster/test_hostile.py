@@ -89,17 +89,28 @@ def controls(text: str) -> bool:
 # --- job values
 
 
+def too_long(text: str) -> bool:
+    """For the name of a file."""
+    return len(os.fsencode(text)) > 200
+
+
+def log_name(text: str) -> str:
+    return f"val{'' if too_long(text) else text.replace('/', '%')}"
+
+
 def everywhere(node: Node, template: str, text: str) -> JobRequest:
     """A job that holds the text wherever text goes: folders that are named so are there."""
-    long = len(os.fsencode(text)) > 200
+    long = too_long(text)
     checkout = node.top / "launchers" / ("" if long else text.lstrip("/"))
     attempt = node.top / "attempts" / ("" if long else text.lstrip("/"))
     if not controls(text):
         node.furnish(checkout)
         attempt.mkdir(parents=True, exist_ok=True)
-    launch: dict[str, object] = {"environment": {"LR": text, "SAVE": text}, "arguments": [text, "--end"]}
+    environment = {"LR": text, "SAVE": text}
+    launch: dict[str, object] = {"environment": environment, "arguments": [text, "--end"]}
     if template == "evaluate":
-        launch["log"] = f"{node.top}/log/val{'' if long else text.replace('/', '%')}"
+        environment |= {"DATA_FILE_LIST": text, "EVAL_ITERS": "2"}
+        launch["log"] = f"{node.top}/log/{log_name(text)}"
     # The guard names a file after the key, which is therefore as short as a real one.
     values = dict.fromkeys(("tool", "source", "target"), text) | {"key": f"demo/{'' if long else text}"}
     job = node.job(template, **values, checkout=str(checkout), attempt_folder=str(attempt), launches=[launch])
@@ -117,7 +128,11 @@ def arrives_or_is_refused(node: Node, template: str, text: str) -> None:
         return
     assert not controls(text)
     (call,) = node.calls()
-    wanted = ("python3", text, text, text) if template == "convert" else ("train_alcf.sh", text, "--end")
+    wanted = {
+        "train": ("train_alcf.sh", text, "--end"),
+        "evaluate": ("train_alcf.sh", text, "--end", "--set", text, "2", f"{node.top}/log/{log_name(text)}"),
+        "convert": ("python3", text, text, text, "--for-data-parallel", "2"),
+    }[template]
     assert (call.arguments, status) == (wanted, 0), log
     assert call.folder == os.path.realpath(str(job.values["checkout"]))
     if template != "convert":

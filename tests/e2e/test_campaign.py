@@ -188,8 +188,10 @@ def test_a_plan_is_applied_as_reviewed_or_not_at_all(undisturbed: Repository, tm
 def test_what_nothing_needs_is_pruned_when_the_campaign_says_so(undisturbed: Repository) -> None:
     """In two passes; what is left is where each leg ended, and nothing of the campaign has changed."""
     before = final_state(undisturbed)
+    undisturbed.edit("campaign.yaml", "  bounds:\n", "  retention: {newest: 1, settle: 1s}\n  bounds:\n")
+    undisturbed.git("commit", "-aqm", "keep one")
     assert "retention.prune: true in the campaign frees them" in undisturbed.run("plan")
-    undisturbed.edit("campaign.yaml", "  bounds:\n", "  retention: {prune: true, newest: 1, settle: 1s}\n  bounds:\n")
+    undisturbed.edit("campaign.yaml", "{newest: 1,", "{prune: true, newest: 1,")
     undisturbed.git("commit", "-aqm", "prune")
     told = undisturbed.run("plan")
     assert "to set aside (" in told and "[NotNeeded]" in told

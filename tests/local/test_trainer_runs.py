@@ -347,7 +347,8 @@ POLICIES = {
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_logged_rate_is_the_declared_curve_at_every_iteration_of_every_leg(bench: Bench, name: str) -> None:
-    """Every leg in two jobs, as the adapter has them, after a run of 5 iterations at the maximum."""
+    """Every leg in two jobs, as the adapter has them, after a run of 5 iterations at the maximum. Minutes are counted
+    from when the trainer was started, which are those of all tests here."""
     bench.job(CKPT_DIR=str(bench / "leg-source"), TRAIN_ITERS="5")
     rates_of = NamedRates(Decimal("1e-2"), Decimal(0))
     found = Strip(rates_of, Steps(1, 1), position=5).stretches(POLICIES[name], 24)
@@ -362,7 +363,7 @@ def test_the_logged_rate_is_the_declared_curve_at_every_iteration_of_every_leg(b
         for later in (False, True):
             paths = TrainPaths(str(here), str(here if later else before), str(bench.data / "list.txt"), str(here) + "x")
             launch = train(
-                recipe, of, paths, later=later, load_iteration=None, universal=False, save_every=9, exit_minutes="9"
+                recipe, of, paths, later=later, load_iteration=None, universal=False, save_every=9, exit_minutes="900"
             )
             environment = dict(launch.environment) | {name: SMALL[name] for name in SHAPE}
             cut = () if later else (f"--exit-interval={max(1, stretch.iterations // 2)}",)
