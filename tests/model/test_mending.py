@@ -40,7 +40,7 @@ def test_what_is_sound_stays_as_it_is() -> None:
         ({"resources": {"nodes": 0, "walltime": "2h"}}, ("spec", "resources", "nodes"), ["resources.nodes"]),
         ({"shift": "mild"}, ("spec", "shift"), ["shift"]),
         ({"source": {"stage": 5}}, ("spec", "source", "stage"), ["source.stage"]),
-        ({"shfit": "weak"}, (), ["gates", "shfit", "shift", "suspend", "waive"]),
+        ({"shfit": "weak"}, (), ["adopted", "gates", "shfit", "shift", "suspend", "waive"]),
         ({"strategies": "none"}, ("spec", "strategies"), ["strategies"]),
     ],
     ids=["required value", "optional value", "value of an alternative", "unknown field", "whole list"],
