@@ -8,7 +8,6 @@ writes its whole environment, secrets included, beside its checkpoints.
 import json
 import os
 import re
-import stat
 import sys
 import time
 
@@ -18,7 +17,7 @@ if MYPY:
 
     from reconciler.cluster.agent import framed, lists, read_request
     from reconciler.cluster.agent_checkpoints import FOLDER_ENTRIES_MAX, MODEL_FILE, STEP, UNIVERSAL, file_sizes
-    from reconciler.cluster.agent_disk import MESSAGE_CHARS_MAX, Refused, disk_trouble, is_folder, read_whole
+    from reconciler.cluster.agent_disk import MESSAGE_CHARS_MAX, Refused, disk_trouble, is_folder, ordinary, read_whole
     from reconciler.cluster.agent_folders import FOLDERS_S_MAX, Folder
     from reconciler.cluster.agent_inside import mapping, number
     from reconciler.cluster.agent_numbers import ANSI, Numbers
@@ -166,12 +165,8 @@ class Legacy:
 
     def log(self, path: str) -> "Json":
         """Beginning and end of one log, as numbers and the arguments that are asked for."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            os.close(descriptor)
-            raise Refused("{} is not an ordinary file".format(path))
-        with os.fdopen(descriptor, "rb") as file:
+        with ordinary(path, follow=True) as file:
+            about = os.fstat(file.fileno())
             size = about.st_size
             head = file.read(LOG_PIECE_BYTES)
             file.seek(max(file.tell(), size - LOG_PIECE_BYTES))

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import re
-import stat
 import time
 
 MYPY = False
@@ -31,6 +30,7 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
         disk_trouble,
         is_folder,
         is_there,
+        ordinary,
         read_text,
     )
     from reconciler.cluster.agent_inside import look_inside
@@ -198,15 +198,14 @@ def foreign_text(path: str) -> "Optional[str]":
     """The text of an ordinary file that people or programs of theirs wrote, as far as it is read; None for any other
     thing of that name."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = ordinary(path)
+    except Refused:
+        return None
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # gone since, a link, a socket or a pipe
             return None
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        return None
-    with os.fdopen(descriptor, "rb") as file:
+    with file:
         data = file.read(4 * (EXTERNAL_CHARS_MAX + 1))
     return data.decode("utf-8", "replace")[: EXTERNAL_CHARS_MAX + 1]
 
@@ -222,12 +221,8 @@ def data_parallel_of(recipe: "Optional[str]") -> int:
 
 def validation_loss(path: str) -> "Optional[float]":
     """The loss on the validation set that an evaluation's log ends with; None if it has none, or no number."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise Refused("{} is not an ordinary file".format(path))
-        file.seek(max(0, about.st_size - EVALUATION_BYTES_MAX))
+    with ordinary(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - EVALUATION_BYTES_MAX))
         lines = ANSI.sub(b"", file.read(EVALUATION_BYTES_MAX)).splitlines()
     for line in reversed(lines):
         found = VALIDATION.search(line) if b"test set" not in line else None

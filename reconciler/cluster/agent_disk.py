@@ -8,7 +8,7 @@ import stat
 
 MYPY = False
 if MYPY:
-    from typing import Optional
+    from typing import BinaryIO, Optional
 
 JSON_BYTES_MAX = 1024 * 1024
 MESSAGE_CHARS_MAX = 2000
@@ -116,13 +116,18 @@ def is_folder(path: str) -> bool:
         raise
 
 
-def read_whole(path: str, bytes_max: int, follow: bool = False) -> "Optional[bytes]":
-    """The bytes of an ordinary file, None if it is longer than `bytes_max`. OSError, Refused if it is no such file."""
+def ordinary(path: str, follow: bool = False) -> "BinaryIO":
+    """An ordinary file, open for reading; nothing is waited for. OSError, Refused if it is no such file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise Refused("{} is not an ordinary file".format(path))
-    with os.fdopen(descriptor, "rb") as file:
+    return os.fdopen(descriptor, "rb")
+
+
+def read_whole(path: str, bytes_max: int, follow: bool = False) -> "Optional[bytes]":
+    """The bytes of an ordinary file, None if it is longer than `bytes_max`. OSError, Refused if it is no such file."""
+    with ordinary(path, follow) as file:
         data = file.read(bytes_max + 1)
     return None if len(data) > bytes_max else data
 

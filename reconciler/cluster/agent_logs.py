@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import stat
 import time
 
 MYPY = False
@@ -13,7 +12,14 @@ if MYPY:
     Json = Dict[str, Any]
 
 if __name__ != "__main__":  # sent to a cluster, all are one program
-    from reconciler.cluster.agent_disk import JSON_BYTES_MAX, MESSAGE_CHARS_MAX, Refused, fresh_file, read_whole
+    from reconciler.cluster.agent_disk import (
+        JSON_BYTES_MAX,
+        MESSAGE_CHARS_MAX,
+        Refused,
+        fresh_file,
+        ordinary,
+        read_whole,
+    )
     from reconciler.cluster.agent_numbers import (
         ERROR_CHARS_MAX,
         ERRORS_MAX,
@@ -47,11 +53,8 @@ class TrainLogFile:
         self.bytes_read = 0
 
     def look(self, key: str) -> "Json":
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb") as file:
+        with ordinary(self.path) as file:
             about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise Refused("{} is not an ordinary file".format(self.path))
             saved = self.remembered(file, about)
             numbers = Numbers(self.windows, saved["numbers"] if saved else None)
             offset, overlong = (saved["offset"], saved["overlong"]) if saved else (0, False)
@@ -191,13 +194,11 @@ def real_number(value: object) -> bool:
 def foreign_log(path: str, windows: int) -> "Optional[Json]":
     """The end of a log that no job of ours wrote, as numbers; None without one. Nothing is written beside it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = ordinary(path, follow=True)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    with os.fdopen(descriptor, "rb") as file:
+    with file:
         about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise Refused("{} is not an ordinary file".format(path))
         file.seek(max(0, about.st_size - FOREIGN_BYTES_MAX))
         lines = file.read(FOREIGN_BYTES_MAX).replace(b"\r", b"\n")
     numbers = Numbers(windows, None)
