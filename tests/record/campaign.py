@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,7 +96,9 @@ def recording(root: Path, desired: Desired) -> loop.Recording:
     return loop.Recording(Recorder(root, PLACE), applied(root, desired))
 
 
-def live(root: Path, cluster: Cluster, stages: int = 3) -> None:
+def live(
+    root: Path, cluster: Cluster, stages: int = 3, *, before_each_record: Callable[[], object] = lambda: None
+) -> None:
     """Stages until so many have been judged, of which the third fails on its first rung; each pass put on record."""
     kept = recording(root, cluster.world.desired)
     for number in range(stages):
@@ -106,5 +108,6 @@ def live(root: Path, cluster: Cluster, stages: int = 3) -> None:
             done = cluster.submit()
             kind = cluster.world.carry_out(losses)
             cluster.sign()
+            before_each_record()
             assert loop.record(cluster.world.desired, done, kept) == ()
     loop.record(cluster.world.desired, loop.Pass(cluster.look(), ()), kept)

@@ -128,12 +128,15 @@ def test_two_that_apply_at_once_from_two_clones_lose_nothing(told: tuple[Path, C
     git(hub, "update-ref", "-d", REF)
     roots = [clone(tmp_path / name, str(hub)) for name in ("one", "two")]
     failed: list[BaseException] = []
+    # Each looks at a cluster of its own, and they stand for one: neither may see more of it than the other has.
+    step = threading.Barrier(len(roots), timeout=60)
 
     def work(clone_of_it: Path) -> None:
         try:
-            live(clone_of_it, Cluster.of(clone_of_it))
+            live(clone_of_it, Cluster.of(clone_of_it), before_each_record=step.wait)
         except BaseException as error:
             failed.append(error)
+            step.abort()
 
     threads = [threading.Thread(target=work, args=(each,)) for each in roots]
     for thread in threads:
