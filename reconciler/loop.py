@@ -8,7 +8,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -172,35 +172,34 @@ def record(desired: Desired, done: Pass, recording: Recording) -> tuple[str, ...
     recorder, observed = recording.recorder, done.look.observed
     paths = recorder.paths()
     files = facts.facts(desired, observed, recorder.place, paths)
-    files |= facts.origins(
-        desired, recording.applied, observed, recorder.place, dict(_submitted(desired, done, recording))
-    )
-    for there, here in recording.wanted(desired).items():
-        seen = observed.lists.get(there)
-        if isinstance(seen, ListSeen):
-            files[here] = seen.text
+    wanted = recording.wanted(desired).items()
+    scripts = {here: seen.text for there, here in wanted if isinstance(seen := observed.lists.get(there), ListSeen)}
+    submitted = dict(_submitted(desired, done, recording, scripts))
+    files |= facts.origins(desired, recording.applied, observed, recorder.place, submitted)
+    files |= scripts
     differ = facts.disagreements(recorder.otherwise(files), files, recorder.place)
     told = (*differ, *facts.gone(paths, observed, recorder.place))
     return (*(f"record and cluster disagree: {each}" for each in told), *recorder.keep(files))
 
 
-def _submitted(desired: Desired, done: Pass, recording: Recording) -> Iterator[tuple[ActionKey, tuple[str, str]]]:
+def _submitted(
+    desired: Desired, done: Pass, recording: Recording, scripts: Mapping[str, str]
+) -> Iterator[tuple[ActionKey, tuple[str, str]]]:
     """(key, (job, script)) of what this pass submitted, and of what was once submitted from these very manifests and is
-    put on record again."""
+    put on record again. `scripts` are those that the look brought, by path on record."""
     for action, outcome in zip(done.look.plan.actions, done.outcomes, strict=False):
         if action.job is not None and outcome.kind is OutcomeKind.DONE and outcome.job_id is not None:
             yield action.key, (outcome.job_id, _script(desired, action))
-    observed, wanted = done.look.observed, recording.wanted(desired)
+    observed = done.look.observed
     if isinstance(observed.receipts, Unread) or recording.applied.dirty:
         return
-    seen = {here: text for there, here in wanted.items() if isinstance(text := observed.lists.get(there), ListSeen)}
     for receipt in observed.receipts:
         key = ActionKey.parse(receipt.key)
         if key is None or not receipt.job_id or receipt.dirty or receipt.commit != recording.applied.commit:
             continue
-        script = seen.get(f"{recording.recorder.place}/{facts.action_folder(key)}/script.pbs")
+        script = scripts.get(f"{recording.recorder.place}/{facts.action_folder(key)}/script.pbs")
         if script is not None:
-            yield key, (receipt.job_id, script.text)
+            yield key, (receipt.job_id, script)
 
 
 def passes(
