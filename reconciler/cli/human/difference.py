@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from reconciler.cli.drawing import sparkline
-from reconciler.model.plan import Change, Span
+from reconciler.cli.spans import numbers
+from reconciler.model.plan import Change
 from reconciler.model.quantities import approximate_tokens
 from reconciler.planner.difference import RungDifference, Side, StageDifference
 from reconciler.planner.shown import LegShown
@@ -46,7 +47,7 @@ def _stage(stage: StageDifference) -> Iterator[RenderableType]:
     for rung in stage.rungs:
         yield _under(_rung(rung))
     if stage.before != stage.after:
-        yield _under(Text(f"cost      {_span(stage.before)} → {_span(stage.after)}"))
+        yield _under(Text(f"cost      {numbers(stage.before)} → {numbers(stage.after)} node-hours"))
     for change in stage.changes:
         if change.path:
             yield _under(Text.assemble(("~ ", "yellow"), f"{change.path}  {change.before} → {change.after}"))
@@ -94,13 +95,6 @@ def _leg(side: Side | None, number: int) -> tuple[str, str, str]:
     terms = " + ".join(f"{text} {term}" for term, text in leg.weights.items())
     drawn = sparkline([rate for _, rate in leg.lr_curve], 32, floor=0)
     return terms, f"{approximate_tokens(leg.tokens)} in {leg.iterations} iterations", f"{drawn}  {leg.lr}"
-
-
-def _span(span: Span | None) -> str:
-    if span is None:
-        return "unknown"
-    low, high = f"{span.low:.3g}", f"{span.high:.3g}"
-    return f"{low} node-hours" if low == high else f"{low} to {high} node-hours"
 
 
 def _lines(text: str) -> Iterator[Text]:
