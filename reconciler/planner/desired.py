@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.domain import outside
-from reconciler.domain.catalog import Catalog
+from reconciler.domain.catalog import Catalog, source_places
 from reconciler.domain.schedule import NamedRates
 from reconciler.model.cluster import ClusterSpec
 from reconciler.model.manifests import CampaignSpec, ModelSpec, StageManifest
@@ -119,4 +119,4 @@ def sources_of(stage: StageManifest) -> tuple[object, ...]:
     """What a stage and its strategies declare to start from; of one that was trained elsewhere, what it is."""
     if stage.spec.adopted is not None:
         return (stage.spec.adopted.source,)
-    return (stage.spec.source, *(strategy.source for strategy in stage.spec.strategies))
+    return tuple(source for _, source in source_places(stage))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from reconciler.domain import foldername, outside
+from reconciler.domain.catalog import source_places
 from reconciler.domain.schedule import at_peak, ended, rate_at
 from reconciler.model.observed import AttemptSeen, CheckpointSeen, FolderAbsent, FolderSeen, Inside, LegSeen, Unread
 from reconciler.model.recipe import Recipe
@@ -98,7 +99,7 @@ def _names(
         if folder:
             found.setdefault((folder, source.iteration, source.universal), {})[f"source of {recipe.stage}"] = None
     for stage in desired.stages:
-        for wanted in (stage.spec.source, *(strategy.source for strategy in stage.spec.strategies)):
+        for _, wanted in source_places(stage):
             seen = folders.get(desired.site.path(wanted.path)) if isinstance(wanted, ExternalSource) else None
             if isinstance(wanted, ExternalSource) and isinstance(seen, FolderSeen):
                 chosen = outside.chosen(wanted, seen, desired.rates())
