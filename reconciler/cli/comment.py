@@ -15,10 +15,10 @@ from reconciler.cli.drawing import bar, sparkline, weight
 from reconciler.cli.human.plan import RUNG_MARK, summary
 from reconciler.cli.markdown import Block, code, fenced, fitted, folded, prose, table
 from reconciler.cli.problems import place
-from reconciler.cli.spans import UNKNOWN, hours, numbers, sizes
 from reconciler.model.plan import Change, Plan, Span
 from reconciler.model.problems import Problem, clip
 from reconciler.model.quantities import approximate_tokens, counted
+from reconciler.model.spans import UNKNOWN, hours, numbers, sizes
 from reconciler.model.status import Phase
 from reconciler.planner.difference import RungDifference, Side, StageDifference
 

@@ -90,13 +90,13 @@ def _point(
             f"--stage {stage!r} is no stage of {plan.campaign}; there is {one_of(names)}",
             f"--stage {meant}" if meant else "",
         )
-    for status in reversed(plan.stages):
-        entry = kept.entry(status.attempt)
-        if stage in (None, status.stage) and entry is not None and entry.end is not None:
-            return _checkpoint(kept, status.attempt)
-    if stage is not None:
+    if stage is None:
+        return books.newest(kept, plan)
+    status = next(status for status in plan.stages if status.stage == stage)
+    entry = kept.entry(status.attempt)
+    if entry is None or entry.end is None:
         fail(f"{stage} has no checkpoint yet")
-    return None
+    return _checkpoint(kept, status.attempt)
 
 
 def _checkpoint(kept: Books, attempt: str, at: tuple[int, int] | None = None) -> Checkpoint:

@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": ("reconciler.cli.plan", "plan"),
     "apply": ("reconciler.cli.apply", "apply"),
     "status": ("reconciler.cli.status", "status"),
+    "report": ("reconciler.cli.report", "report"),
     "why": ("reconciler.cli.why", "why"),
     "history": ("reconciler.cli.history", "history"),
     "show": ("reconciler.cli.show", "show"),

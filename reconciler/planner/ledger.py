@@ -27,6 +27,7 @@ from reconciler.domain.ledger import (
 from reconciler.domain.selection import ends_with
 from reconciler.model.datalist import DataList
 from reconciler.model.observed import AttemptSeen
+from reconciler.model.plan import Plan
 from reconciler.model.recipe import Recipe
 from reconciler.planner import adopted
 from reconciler.planner.desired import Desired
@@ -256,6 +257,15 @@ class Checkpoint:
     iteration: int
     seen: tuple[Stretch, ...]
     origin: str
+
+
+def newest(of: Books, plan: Plan) -> Checkpoint | None:
+    """The campaign's newest checkpoint; None before the first one."""
+    for status in reversed(plan.stages):
+        entry = of.entry(status.attempt)
+        if entry is not None and entry.end is not None:
+            return Checkpoint(entry.stage, entry.attempt, *entry.end, *seen_by(of, entry.attempt, *entry.end))
+    return None
 
 
 @dataclass(frozen=True, slots=True)

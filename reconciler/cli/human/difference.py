@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from reconciler.cli.drawing import sparkline
-from reconciler.cli.spans import numbers
 from reconciler.model.plan import Change
 from reconciler.model.quantities import approximate_tokens
+from reconciler.model.spans import numbers
 from reconciler.planner.difference import RungDifference, Side, StageDifference
 from reconciler.planner.shown import LegShown
 

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from reconciler.cli.human.fitting import Fitting
-from reconciler.cli.spans import UNKNOWN, hours, numbers, sizes
 from reconciler.model.plan import CampaignForecast, Plan, StageForecast
 from reconciler.model.quantities import counted
+from reconciler.model.spans import UNKNOWN, hours, numbers, sizes
 
 TOTAL = "total"
 COLUMNS = ("stage", "iterations", "jobs", "node-hours", "time", "saves", "checkpoints")

@@ -1,0 +1,286 @@
+"""What the report says, and the command that writes it: without a browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import re
+import threading
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.model.observed import LogWindow, TrainLog, Unread
+from reconciler.model.plan import ActionKind
+from reconciler.model.problems import Where
+from reconciler.page.chartdata import _column, embedded
+from reconciler.page.content import content_of
+from reconciler.page.curves import Point, thin
+from reconciler.page.links import Link, Places, forge_of
+from reconciler.page.render import html
+from reconciler.page.serving import Server, served
+from tests.page.campaigns import GITHUB, Told, page_of, story, training_log
+from tests.planner.world import World, iterations_of, quickstart
+from tests.record.campaign import Cluster, live, planned
+from tests.record.repositories import clone, git
+from tests.record.test_history import reconcile
+
+ROOT = Path(__file__).parents[2]
+VENDORED = {
+    "uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+    "uPlot.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+}
+"""As `npm pack uplot@1.6.32` has them in dist/."""
+COMMIT = "c" * 40
+
+
+@pytest.fixture(scope="module")
+def world() -> Told:
+    return story()
+
+
+def test_vendored_files_are_as_their_makers_released_them() -> None:
+    folder = ROOT / "reconciler" / "page" / "vendor" / "uplot"
+    found = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in VENDORED}
+    assert found == VENDORED
+
+
+# --- what it says ----------------------------------------------------------------------------------------------------
+
+
+def test_a_running_campaign_says_where_it_is_and_what_comes_next(world: Told) -> None:
+    page = page_of(world)
+    assert page.headline.tone == "busy"
+    assert page.headline.state == "stage-4 trains with cooldown-mix-a"
+    assert "it passes by itself" in page.headline.next_step
+    tiles = {tile.name: tile.value for tile in page.tiles}
+    assert tiles["Stages done"] == "3 of 4"
+    assert [stage.open for stage in page.stages] == [False, False, False, True]
+
+
+def test_what_could_not_be_read_is_told_first_and_nothing_is_made_of_it() -> None:
+    world = World(quickstart())
+    observed = world.look()
+    unread = type(observed)(observed.now_s, "here", Unread("qstat: no answer"), Unread("x"), Unread("x"), {})
+    from reconciler.planner.planner import plan
+
+    page = content_of(world.desired, unread, plan(world.desired, unread), Places(COMMIT), "the cluster")
+    assert page.headline.tone == "warn" and "qstat: no answer" in page.headline.because
+    assert page.read is None
+    assert "qstat: no answer" in html(page)
+
+
+def test_an_attempt_begins_where_its_source_stands(world: Told) -> None:
+    page = page_of(world)
+    assert page.read is not None
+    runs = {(run.stage, run.strategy): run for run in page.read.curves.runs}
+    first, second = runs["stage-1", "pretrain"], runs["stage-2", "naive"]
+    failed, passed = runs["stage-3", "naive"], runs["stage-3", "replay-30"]
+    assert first.begins == 0 and second.begins == first.span[1]
+    assert failed.begins == passed.begins == second.span[1]
+    assert (failed.way, passed.way) == (False, True)
+    assert [mark.kind for mark in failed.marks] == ["stage", "checkpoint", "fail"]
+    assert [each.loss for each in passed.losses["val-D0"]] == [2.41]
+
+
+def test_what_was_trained_again_is_shown_as_it_went_the_second_time() -> None:
+    world = Told(quickstart())
+    action = world.until(ActionKind.TRAIN)
+    key = str(action.key)
+    lost = TrainLog(key, windows=tuple(window(at, 9.0) for at in range(1, 101)))
+    again = TrainLog(key.replace("/n0/", "/n1/"), windows=tuple(window(at, 3.0) for at in range(51, 121)))
+    world.leg(action, logs=(lost, again))
+    page = page_of(world)
+    assert page.read is not None
+    (run,) = page.read.curves.runs
+    assert [(point.last, point.mean) for point in run.points] == [
+        *((at, 9.0) for at in range(1, 51)),
+        *((at, 3.0) for at in range(51, 121)),
+    ]
+
+
+def window(at: int, loss: float) -> LogWindow:
+    return LogWindow(at, at, loss, loss, loss, 2e-3, 1, 0)
+
+
+def test_every_stage_leads_to_its_line_and_commit(world: Told) -> None:
+    page = page_of(world, places=Places(COMMIT, GITHUB, frozenset({COMMIT}), {"stages.yaml": "manifests/stages.yaml"}))
+    text = (Path(__file__).parents[1] / "planner" / "manifests" / "stages.yaml").read_text().splitlines()
+    for stage in page.stages:
+        found = re.fullmatch(
+            rf"https://github.com/example/cpt/blob/{COMMIT}/manifests/stages\.yaml#L(\d+)", stage.place.url
+        )
+        assert found is not None
+        near = text[int(found[1]) - 1 : int(found[1]) + 6]
+        assert any(f"name: {stage.status.stage}" in line for line in near), near
+
+
+@pytest.mark.parametrize(
+    ("remote", "base"),
+    [
+        ("git@github.com:argonne-lcf/cpt.git", "https://github.com/argonne-lcf/cpt"),
+        ("https://ada:secret@gitlab.example.org/team/sub/cpt.git", "https://gitlab.example.org/team/sub/cpt"),
+        ("ssh://git@codeberg.org:22/ada/cpt", "https://codeberg.org/ada/cpt"),
+        ("https://bitbucket.org/ada/cpt/", "https://bitbucket.org/ada/cpt"),
+        ("/srv/git/cpt.git", None),
+        ("https://example.org/ada/cpt", None),
+        ("https://github.com/ada/<script>", None),
+        ('https://github.com/ada/"onclick=x', None),
+        ("javascript:alert(1)//github.com/a/b", None),
+        ("", None),
+    ],
+)
+def test_a_remote_is_linked_to_where_its_forge_is_known(remote: str, base: str | None) -> None:
+    forge = forge_of(remote)
+    assert (forge.base if forge is not None else None) == base
+
+
+def test_what_is_not_on_the_forge_is_named_and_not_linked() -> None:
+    where = Where("stages.yaml", 12)
+    assert Places(COMMIT, GITHUB).of_line(where) == Link("stages.yaml:12 @ ccccccccc")
+    assert Places(COMMIT, GITHUB).of_commit(COMMIT + "+") == Link("ccccccccc+")
+    loose = Places(COMMIT, GITHUB, frozenset({COMMIT}), loose=frozenset({"stages.yaml"}))
+    assert loose.of_line(where) == Link("stages.yaml:12, not as committed")
+
+
+# --- how much of it --------------------------------------------------------------------------------------------------
+
+losses = st.one_of(st.none(), st.floats(0.1, 20))
+
+
+@given(st.lists(losses, min_size=1, max_size=300), st.integers(1, 100))
+def test_thinning_keeps_the_extremes_the_last_and_the_count_of_lines(means: list[float | None], most: int) -> None:
+    points = [Point(at, at, mean, mean, mean, 1e-3, 1) for at, mean in enumerate(means)]
+    kept = thin(points, most)
+    assert len(kept) <= max(most, 2) + 1
+    assert kept[-1] == points[-1]
+    assert sum(point.lines for point in kept) == len(points)
+    some = [mean for mean in means if mean is not None]
+    assert min((p.low for p in kept if p.low is not None), default=None) == min(some, default=None)
+    assert max((p.high for p in kept if p.high is not None), default=None) == max(some, default=None)
+
+
+def test_a_page_of_months_of_jobs_stays_below_two_megabytes() -> None:
+    """As many jobs as AuroraGPT V1 may have an attempt, each with all windows that a look brings."""
+    world = Told(quickstart())
+    action = world.until(ActionKind.TRAIN)
+    iterations, jobs = iterations_of(action), 1000
+    whole = training_log(action, iterations, 6.0, 2.0, windows=iterations).windows
+    key = str(action.key)
+    world.trained(action, iterations)
+    logs = tuple(TrainLog(key.replace("/n0/", f"/n{number}/"), windows=whole[:64]) for number in range(jobs))
+    shifted = tuple(
+        TrainLog(log.key, windows=tuple(LogWindow(w.first + n, w.last + n, w.mean, w.low, w.high, 2e-3, 1, 0)
+                                        for w in log.windows))
+        for n, log in enumerate(logs)
+    )  # fmt: skip
+    world.leg(action, logs=shifted)
+    page = page_of(world, points_max=40_000)
+    assert len(html(page).encode()) < 2_000_000
+
+
+# --- as data ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.text())
+def test_no_text_ends_the_element_that_holds_the_data(text: str) -> None:
+    import json
+
+    told = embedded({"text": text})
+    assert not set("<>&\u2028\u2029") & set(told)
+    assert json.loads(told) == {"text": text}
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True)))
+def test_a_column_is_read_back_and_holds_no_infinity(values: list[float]) -> None:
+    back = array("f", base64.b64decode(_column("f", values)))
+    assert len(back) == len(values)
+    assert all(abs(value) < 3.5e38 or value != value for value in back)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of a repository in which three stages are on record."""
+    root = planned(tmp_path_factory.mktemp("kept") / "repository")
+    live(root, Cluster.of(root))
+    return clone(tmp_path_factory.mktemp("later") / "clone", str(root))
+
+
+def test_a_clone_is_enough_for_a_report_without_a_cluster(later: Path) -> None:
+    told = reconcile(later, "report", "--at", "HEAD")
+    assert told.startswith("report/index.html  ")
+    text = (later / "report" / "index.html").read_text()
+    assert "By the record" in text and "replay-30" in text
+    commit = git(later, "rev-parse", "HEAD").strip()
+    assert f"manifests/stages.yaml:1 @ {commit[:9]}" in text or f"@ {commit[:9]}" in text
+
+
+def test_only_a_report_is_written_over(later: Path) -> None:
+    folder = later / "site"
+    folder.mkdir()
+    (folder / "index.html").write_text("<h1>Ours</h1>")
+    told = reconcile(later, "report", "--at", "HEAD", "-o", "site", status=1)
+    assert "is no report; it is left as it is" in told
+    assert (folder / "index.html").read_text() == "<h1>Ours</h1>"
+    reconcile(later, "report", "--at", "HEAD", "-o", "other")
+    reconcile(later, "report", "--at", "HEAD", "-o", "other")
+    assert [path.name for path in (later / "other").iterdir()] == ["index.html"]
+
+
+def test_what_does_not_go_together_is_refused(later: Path) -> None:
+    assert "give one of them" in reconcile(later, "report", "--at", "HEAD", "--serve", status=2)
+    assert "--port is for --serve" in reconcile(later, "report", "--port", "80", status=2)
+
+
+# --- served ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(world: Told) -> Iterator[Server]:
+    now = served(page_of(world), 1.0)
+    server = Server(0, lambda: now)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def asked(server: Server, path: str, method: str = "GET", host: str | None = None) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection.putrequest(method, path, skip_host=True)
+    connection.putheader("Host", host if host is not None else f"localhost:{server.server_port}")
+    connection.endheaders()
+    return connection.getresponse()
+
+
+def test_the_page_and_whether_there_is_news_are_all_that_is_served(server: Server) -> None:
+    home = f"/{server.secret}/"
+    paths = ("", "news", "index.html", "../", "news/..")
+    assert [asked(server, home + path).status for path in paths] == [200, 200, 404, 404, 404]
+    assert asked(server, home, "HEAD").read() == b""
+    assert asked(server, home, "POST").status == 501
+    assert asked(server, home).headers["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.parametrize("path", ["/", "/news", "/x/", "//", "/report/news"])
+def test_who_was_not_told_the_address_does_not_find_it(server: Server, path: str) -> None:
+    assert asked(server, path).status == 404
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:PORT", "127.0.0.1", "localhost.evil.example:PORT", ""])
+def test_a_name_that_was_made_to_lead_here_is_refused(server: Server, host: str) -> None:
+    answer = asked(server, f"/{server.secret}/", host=host.replace("PORT", str(server.server_port)))
+    assert answer.status == 421
+    assert b"stage-1" not in answer.read()
+
+
+def test_only_this_machine_is_answered(server: Server) -> None:
+    assert server.server_address[0] == "127.0.0.1"
