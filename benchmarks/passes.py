@@ -153,7 +153,7 @@ def measure(campaign: Finished, sshd: Sshd, round_trip_ms: int, rounds: int, new
             return link.exec(["true"], b"", 60)
 
         def whole(link: SshTransport) -> object:
-            done = loop.act(desired, link, loop.look(desired, link))
+            done = loop.act(desired, link, loop.look(desired, link, by=None))
             assert done.look.plan.done and not done.outcomes, "there should be nothing to do"
             return done
 
@@ -236,7 +236,7 @@ def long_log(campaign: Finished, sshd: Sshd, folder: Path) -> Iterator[dict[str,
                         file.write(lines(10**7))
                     file.write(lines(size % 10**7))
                 began, down = time.perf_counter(), proxy.down
-                seen = loop.look(campaign.desired, link)
+                seen = loop.look(campaign.desired, link, by=None)
                 assert seen.plan.done, "the log does not change what is done"
                 yield {
                     "log": what,

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from reconciler.cluster.batch import Batch, BatchAction, Outcome, OutcomeKind
 from reconciler.cluster.execute import execute
@@ -20,15 +21,17 @@ from reconciler.cluster.render import render, templates_of
 from reconciler.convert.layout import program_text
 from reconciler.domain.catalog import source_places
 from reconciler.launcher.agreement import agrees
+from reconciler.model.authority import Authority, Demand, Strayed, Vouched
 from reconciler.model.cluster import ClusterSpec, LocalTransport
 from reconciler.model.observed import ListSeen, Observed, Unread, Wish
 from reconciler.model.plan import Action, ActionKey, Plan
 from reconciler.model.status import PASSING
 from reconciler.model.templates import Templates, Unrenderable
-from reconciler.planner import checks, drift, facts
+from reconciler.planner import ancestry, authority, checks, drift, facts
 from reconciler.planner.desired import Desired, Site
 from reconciler.planner.facts import Applied
 from reconciler.planner.planner import plan
+from reconciler.record.forge import claimed
 from reconciler.record.recorder import Recorder
 
 WINDOWS_PER_LOG = 64
@@ -88,10 +91,25 @@ class Recording:
         return dict(list(wanted.items())[:SCRIPTS_A_LOOK])
 
 
-def look(desired: Desired, link: Transport, also: Iterable[str] = ()) -> Look:
+class Provenance(Protocol):
+    """Where commits come from, as git, its remote and whoever applies tell."""
+
+    def rules(self, campaign: str, *, first: bool) -> Sequence[tuple[str, Authority]]:
+        """(who, in words; what they ask of every commit), of those that no commit can change. `first`: the cluster
+        knows of no apply before, so it is asked what is known of others."""
+
+    def vouched(self, commit: str, asked: Demand) -> Vouched:
+        """What is known of a commit, of what is asked."""
+
+    def strayed(self, head: str, commits: Iterable[str]) -> Mapping[str, Strayed]:
+        """Those of some commits that are not in the history of `head`."""
+
+
+def look(desired: Desired, link: Transport, also: Iterable[str] = (), *, by: Provenance | None) -> Look:
     """Observe everything in one exec, plan, and judge the plan by code that shares nothing with the planner.
 
-    `also` are further files whose text is wanted, by absolute path.
+    `also` are further files whose text is wanted, by absolute path. Without `by` nobody asks where the commit comes
+    from.
     """
     request = ObserveRequest(
         workspace=desired.site.workspace,
@@ -101,16 +119,27 @@ def look(desired: Desired, link: Transport, also: Iterable[str] = ()) -> Look:
         logs=desired.asked_logs(),
         windows=WINDOWS_PER_LOG,
     )
-    return planned(desired, observe(link, request))
+    return planned(desired, observe(link, request), by=by)
 
 
-def planned(desired: Desired, observed: Observed) -> Look:
-    """What the planner makes of a look, or of the record in its place, and what other code has against that."""
+def planned(desired: Desired, observed: Observed, *, by: Provenance | None) -> Look:
+    """What the planner makes of a look, or of the record in its place, and what other code has against that; `by` tells
+    where the commit comes from."""
     made = plan(desired, observed)
     broken = (*checks.judge(made, observed, sources(desired)), *disagreements(desired, made.actions))
     if broken:
         made = replace(made, refusals=(*made.refusals, *broken))
-    return Look(observed, made)
+    return Look(observed, made if by is None else _judged(desired, observed, made, by))
+
+
+def _judged(desired: Desired, observed: Observed, made: Plan, by: Provenance) -> Plan:
+    """The plan with what approval its commit has, and with the stages that rest on commits which strayed."""
+    rules = by.rules(desired.campaign, first=observed.applied is None)
+    asked = authority.demand(desired, observed, rules)
+    vouched = by.vouched(desired.revision, asked) if desired.revision and not desired.dirty else Vouched()
+    made = replace(made, approval=authority.approval(asked, desired, vouched))
+    applied = ancestry.applied_at(made, observed)
+    return ancestry.noted(made, applied, by.strayed(desired.revision, applied)) if applied else made
 
 
 def look_into(desired: Desired, link: Transport, folders: Iterable[str]) -> Observed:
@@ -136,21 +165,22 @@ def sources(desired: Desired) -> tuple[tuple[str, object], ...]:
 def act(desired: Desired, link: Transport, seen: Look) -> Pass:
     """Carry out the plan's actions in one exec, under the cluster's lock.
 
-    A refused plan is not acted on. When the answer is lost nothing is repeated: whatever ran is in the journal.
+    A plan that is refused, or lacks an approval, is not acted on. When the answer is lost nothing is repeated: whatever
+    ran is in the journal.
     """
-    return Pass(seen, ()) if seen.plan.refusals or not seen.plan.actions else _send(desired, link, seen)
+    return Pass(seen, ()) if seen.plan.stopped or not seen.plan.actions else _send(desired, link, seen)
 
 
 def take(desired: Desired, link: Transport, seen: Look) -> Pass:
     """Where a plan has nothing to do yet: have what is wanted taken as applied all the same."""
-    return Pass(seen, ()) if seen.plan.refusals or seen.plan.actions else _send(desired, link, seen)
+    return Pass(seen, ()) if seen.plan.stopped or seen.plan.actions else _send(desired, link, seen)
 
 
 def _send(desired: Desired, link: Transport, seen: Look) -> Pass:
     batch = Batch(
         workspace=desired.site.workspace,
         campaign=desired.campaign,
-        holder=f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}",
+        holder=f"{getpass.getuser()}@{socket.gethostname()}{claimed(os.environ)}:{os.getpid()}",
         commit=desired.revision,
         dirty=desired.dirty,
         actions=tuple(_batched(desired, action) for action in seen.plan.actions),
@@ -175,7 +205,8 @@ def record(desired: Desired, done: Pass, recording: Recording) -> tuple[str, ...
     wanted = recording.wanted(desired).items()
     scripts = {here: seen.text for there, here in wanted if isinstance(seen := observed.lists.get(there), ListSeen)}
     submitted = dict(_submitted(desired, done, recording, scripts))
-    files |= facts.origins(desired, recording.applied, observed, recorder.place, submitted)
+    applied = replace(recording.applied, vouched=done.look.plan.approval.given)
+    files |= facts.origins(desired, applied, observed, recorder.place, submitted)
     files |= scripts
     differ = facts.disagreements(recorder.otherwise(files), files, recorder.place)
     told = (*differ, *facts.gone(paths, observed, recorder.place))
@@ -209,15 +240,18 @@ def passes(
     after: Callable[[Pass], None],
     first: Look | None = None,
     also: Callable[[], Iterable[str]] = tuple,
+    *,
+    by: Provenance | None,
 ) -> Iterator[Pass]:
     """Pass after pass until nothing can change without a person: all done, or all that is left is held.
 
     `after` is called with each pass before the wait, so that a view can show it and the record be kept. `first` is a
-    look made just now, to begin with; `also` says before each look which further files are wanted.
+    look made just now, to begin with; `also` says before each look which further files are wanted; `by` is as
+    for a look.
     """
     misses, seen = 0, first
     while True:
-        done = act(desired, link, seen or look(desired, link, also()))
+        done = act(desired, link, seen or look(desired, link, also(), by=by))
         seen = None
         after(done)
         yield done
@@ -229,13 +263,15 @@ def passes(
 
 def _nothing_learned(observed: Observed) -> bool:
     """Whether the link, PBS or the file system did not answer: then it is asked less often."""
-    return any(isinstance(part, Unread) for part in (observed.jobs, observed.attempts, observed.receipts))
+    return any(
+        isinstance(part, Unread) for part in (observed.jobs, observed.attempts, observed.receipts, observed.applied)
+    )
 
 
 def settled(seen: Look) -> bool:
     """Nothing to do and nothing that passes by itself."""
-    if seen.plan.refusals:
-        return True
+    if seen.plan.stopped:
+        return bool(seen.plan.refusals) or not seen.plan.approval.passing
     return not seen.plan.actions and not any(status.reason in PASSING for status in seen.plan.stages)
 
 

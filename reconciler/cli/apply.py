@@ -17,12 +17,14 @@ from reconciler.cli.human.live import LiveView, PlainView, View
 from reconciler.cli.keeping import Keeper
 from reconciler.cli.opening import Opened, connect, fail, manifests_option, open_campaign
 from reconciler.cli.proposing import Proposing, open_with_option
+from reconciler.cli.provenance import Provenance
 from reconciler.cli.screen import screen
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.cluster.process import SystemClock
 from reconciler.model.problems import harmless
 from reconciler.model.status import Phase
 from reconciler.planner import drift
+from reconciler.planner.ancestry import rewritten
 from reconciler.planner.desired import Desired
 
 
@@ -67,7 +69,8 @@ def apply(
         )
     proposing = Proposing(opened, open_with)
     try:
-        return _apply(opened, saved, proposing, until_done=until_done, yes=yes, unchanged=unchanged)
+        by = Provenance(opened.revision.root, paths, fetching=True)
+        return _apply(opened, saved, proposing, by, until_done=until_done, yes=yes, unchanged=unchanged)
     except ClusterError as error:
         fail(str(error), error.fix)
 
@@ -87,16 +90,24 @@ def _campaign_of(saved: str) -> str:
 
 
 def _apply(
-    opened: Opened, saved: str | None, proposing: Proposing, *, until_done: bool, yes: bool, unchanged: bool
+    opened: Opened,
+    saved: str | None,
+    proposing: Proposing,
+    by: Provenance,
+    *,
+    until_done: bool,
+    yes: bool,
+    unchanged: bool,
 ) -> int:
     console = screen()
     link, desired, keeper = connect(opened), opened.desired, Keeper(opened)
-    seen = loop.look(desired, link, keeper.wanted())
+    seen = loop.look(desired, link, keeper.wanted(), by=by)
     if saved is not None:
         _same_or_stop(saved, seen)
     if unchanged:
         _unchanged_or_stop(desired, seen)
-    if seen.plan.refusals or (not seen.plan.actions and (seen.plan.done or not until_done)):
+    _tell_rewritten(seen)
+    if seen.plan.stopped or (not seen.plan.actions and (seen.plan.done or not until_done)):
         console.print(plan_view.render(seen.plan) if not seen.plan.done else plan_view.summary(seen.plan))
         agreed = (saved is not None or yes) and seen.plan.changes
         keeper.keep(loop.take(desired, link, seen) if agreed else loop.Pass(seen, ()))
@@ -121,11 +132,17 @@ def _apply(
         console.print(f"{stands}. Next:\n\n    {_way_on(desired)}\n")
         return 0
     first = seen if yes or saved is not None else None
-    return _until_done(opened, console, link, keeper, proposing, first)
+    return _until_done(opened, console, link, keeper, proposing, by, first)
 
 
 def _until_done(
-    opened: Opened, console: Console, link: Transport, keeper: Keeper, proposing: Proposing, seen: loop.Look | None
+    opened: Opened,
+    console: Console,
+    link: Transport,
+    keeper: Keeper,
+    proposing: Proposing,
+    by: Provenance,
+    seen: loop.Look | None,
 ) -> int:
     clock = SystemClock()
     began = clock.now_s()
@@ -140,7 +157,7 @@ def _until_done(
     pace = pace_for(opened.desired.cluster)
     try:
         with view:
-            for done in loop.passes(opened.desired, link, pace, after, seen, keeper.wanted):
+            for done in loop.passes(opened.desired, link, pace, after, seen, keeper.wanted, by=by):
                 last = done.look
     except KeyboardInterrupt:
         keeper.close(share=False)
@@ -152,7 +169,7 @@ def _until_done(
     finally:
         keeper.close()
     assert last is not None  # noqa: S101  # `passes` yields at least once
-    for part in plan_view.refusals(last.plan.refusals):
+    for part in (*plan_view.refusals(last.plan.refusals), *plan_view.approval(last.plan.approval)):
         console.print(part)
     console.print(status_view.closing(last.plan, opened.desired.site.workspace, clock.now_s() - began))
     return _status_of(last)
@@ -184,7 +201,19 @@ def _unchanged_or_stop(desired: Desired, seen: loop.Look) -> None:
         )
 
 
+def _tell_rewritten(seen: loop.Look) -> None:
+    for status in seen.plan.stages:
+        for told in rewritten(status):
+            click.echo(f"reconcile: {status.stage}: {harmless(told)}", err=True)
+
+
 def _status_of(seen: loop.Look) -> int:
+    missing = seen.plan.approval.missing if seen.plan.actions or seen.plan.changes else ()
+    if missing:
+        for each in missing:
+            click.echo(f"reconcile: nothing was applied: {harmless(each.what)}", err=True)
+            click.echo(f"\n    {harmless(each.fix)}\n", err=True)
+        return 1
     if seen.plan.refusals or any(status.phase is Phase.HELD for status in seen.plan.stages):
         for status in seen.plan.stages:
             if status.phase is Phase.HELD:

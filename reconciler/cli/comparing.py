@@ -21,7 +21,7 @@ def change(
 ) -> Told:
     """All that the comment of a pull request tells; `old` is what the change is compared with."""
     found = difference(old, desired) if old is not None else ()
-    before = loop.planned(old, seen.observed).plan if old is not None and seen is not None else None
+    before = loop.planned(old, seen.observed, by=None).plan if old is not None and seen is not None else None
     return Told(
         campaign=desired.campaign,
         commit=desired.revision,

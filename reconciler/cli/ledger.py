@@ -55,7 +55,7 @@ def ledger(
     if corpus is not None and file is not None:
         raise click.UsageError("--corpus and --file are two questions; ask one at a time")
     opened = open_campaign(paths, campaign)
-    seen = loop.look(opened.desired, connect(opened))
+    seen = loop.look(opened.desired, connect(opened), by=None)
     if isinstance(seen.observed.attempts, Unread):
         fail(f"the workspace could not be read: {seen.observed.attempts.why}")
     lists = read_lists(opened.desired, seen.observed)

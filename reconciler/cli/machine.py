@@ -65,6 +65,7 @@ def status_json(plan: Plan) -> str:
         "done": plan.done,
         "stages": [asdict(status) for status in plan.stages],
         "retained": asdict(plan.retained),
+        "approval": asdict(plan.approval),
     }
     return json.dumps(_plain(body), indent=2, sort_keys=True) + "\n"
 

@@ -17,6 +17,7 @@ from reconciler.cli.comparing import change
 from reconciler.cli.human import plan as view
 from reconciler.cli.onrecord import tree_of
 from reconciler.cli.opening import connect, fail, manifests_option, open_campaign
+from reconciler.cli.provenance import Provenance
 from reconciler.cli.revisions import NotReadable, base_at, look_if_on_record
 from reconciler.cli.screen import screen
 from reconciler.model.problems import harmless
@@ -131,7 +132,8 @@ def _wanted(paths: tuple[Path, ...], campaign: str | None, revision: str | None)
     opened = open_campaign(paths, campaign)
 
     def look(old: Desired | None) -> loop.Look:
-        return loop.look(opened.desired, connect(opened), old.asked_lists() if old is not None else ())
+        also = old.asked_lists() if old is not None else ()
+        return loop.look(opened.desired, connect(opened), also, by=Provenance(opened.revision.root, paths))
 
     return _Wanted(opened.desired, tuple(opened.revision.loose), look)
 

@@ -54,6 +54,8 @@ class Proposing:
 
     def _follow(self, seen: loop.Look) -> Iterator[str]:
         wanted = proposals(self._desired, seen.observed, seen.plan)
+        if seen.plan.approval.missing:
+            return  # nothing is made of a commit that nobody has approved
         if self._desired.dirty:
             if wanted:
                 yield "nothing is proposed from manifests that no commit holds"

@@ -11,6 +11,7 @@ from reconciler import loop
 from reconciler.cli.keeping import place
 from reconciler.cli.onrecord import OnRecord, open_record, tree_of
 from reconciler.cli.opening import choose, fail, show_problems
+from reconciler.cli.provenance import Provenance
 from reconciler.cluster.render import packaged
 from reconciler.convert.layout import program_text
 from reconciler.domain import loading, rules
@@ -30,7 +31,7 @@ def look_at(paths: tuple[Path, ...], campaign: str | None, revision: str) -> tup
     """A campaign as its manifests at a commit want it, and the record as the look. Exits with a clear message when one
     of them is not to be had."""
     record = open_record(paths)
-    return _looked(record, desired_at(record.root, paths, campaign, revision))
+    return _looked(record, desired_at(record.root, paths, campaign, revision), paths)
 
 
 def look_if_on_record(paths: tuple[Path, ...], campaign: str | None, revision: str) -> tuple[Desired, loop.Look | None]:
@@ -43,16 +44,17 @@ def look_if_on_record(paths: tuple[Path, ...], campaign: str | None, revision: s
         return desired, None
     if desired.campaign not in reading.campaigns():
         return desired, None
-    return _looked(OnRecord(root, reading), desired)
+    return _looked(OnRecord(root, reading), desired, paths)
 
 
-def _looked(record: OnRecord, desired: Desired) -> tuple[Desired, loop.Look]:
+def _looked(record: OnRecord, desired: Desired, paths: Sequence[Path]) -> tuple[Desired, loop.Look]:
     recalled = _workspace(record, desired)
     site = recalled.site or next((done.origin.site for done in recalled.done if done.origin is not None), None)
     if site is not None:
         there = Site(site.workspace, site.root, site.checkout, program_text(), desired.site.templates)
         desired = replace(desired, site=there)
-    return desired, loop.planned(desired, recalled.observed(_lists(record, recalled)))
+    by = Provenance(record.root, paths)
+    return desired, loop.planned(desired, recalled.observed(_lists(record, recalled)), by=by)
 
 
 def _workspace(record: OnRecord, desired: Desired) -> Recalled:

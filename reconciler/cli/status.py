@@ -11,6 +11,7 @@ from reconciler.cli import machine
 from reconciler.cli.human import status as view
 from reconciler.cli.opening import connect, manifests_option, open_campaign
 from reconciler.cli.proposing import with_proposals
+from reconciler.cli.provenance import Provenance
 from reconciler.cli.revisions import look_at
 from reconciler.cli.screen import screen
 
@@ -32,7 +33,7 @@ def status(campaign: str | None, paths: tuple[Path, ...], conditions: bool, revi
         plan = seen.plan
     else:
         opened = open_campaign(paths, campaign)
-        seen = loop.look(opened.desired, connect(opened))
+        seen = loop.look(opened.desired, connect(opened), by=Provenance(opened.revision.root, paths))
         plan = with_proposals(opened, seen)
     if as_json:
         click.echo(machine.status_json(plan), nl=False)

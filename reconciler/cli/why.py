@@ -36,7 +36,7 @@ def why(stage: str, campaign: str | None, paths: tuple[Path, ...], revision: str
         return _show(desired, _stage(desired, stage), seen, as_json=as_json)
     opened = open_campaign(paths, campaign)
     chosen = _stage(opened.desired, stage)
-    return _show(opened.desired, chosen, loop.look(opened.desired, connect(opened)), as_json=as_json)
+    return _show(opened.desired, chosen, loop.look(opened.desired, connect(opened), by=None), as_json=as_json)
 
 
 def _stage(desired: Desired, stage: str) -> StageManifest:

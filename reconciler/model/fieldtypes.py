@@ -27,6 +27,7 @@ ENVIRONMENT_PATTERN: Final = r"^[A-Z][A-Z0-9_]{0,63}$"
 SHA256_PATTERN: Final = r"^[0-9a-f]{64}$"
 PATH_PATTERN: Final = r"^[A-Za-z0-9_./][A-Za-z0-9_./+-]{0,999}$"
 HOUR_PATTERN: Final = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
+BRANCH_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_-]*([./][A-Za-z0-9_][A-Za-z0-9_-]*)*$"
 ZONE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 RULE_PATTERN: Final = r"^CPT[0-9]{3}$"
@@ -83,6 +84,7 @@ Sentence = Annotated[str, Field(pattern=SENTENCE_PATTERN, max_length=2000)]
 Label = Annotated[str, Field(pattern=LABEL_PATTERN)]
 Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
 Term = Annotated[str, Field(pattern=TERM_PATTERN)]
+BranchName = Annotated[str, Field(pattern=BRANCH_PATTERN, max_length=200)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 Rule = Annotated[str, Field(pattern=RULE_PATTERN)]
 Count = Annotated[int, Field(ge=1, le=10**9)]

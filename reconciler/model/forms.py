@@ -122,6 +122,10 @@ def _hour(text: str) -> str | None:
     return _write(f"{hour:02d}:{found[2] or '00'}", fieldtypes.HOUR_PATTERN)
 
 
+def _branch(text: str) -> str | None:
+    return _write(re.sub(r"^(refs/heads/|refs/remotes/[^/]+/|origin/)", "", text.strip()), fieldtypes.BRANCH_PATTERN)
+
+
 def _nothing(text: str) -> str | None:
     return None
 
@@ -142,6 +146,7 @@ FORMS: Final[dict[str, Form]] = {
     fieldtypes.ENVIRONMENT_PATTERN: Form("a variable's name in capitals", _environment),
     fieldtypes.HOUR_PATTERN: Form("a time of day such as 06:30 or 20:00; 24:00 is the end of the day", _hour),
     fieldtypes.ZONE_PATTERN: Form("a time zone such as America/Chicago or UTC", _nothing),
+    fieldtypes.BRANCH_PATTERN: Form("a branch by its name on the remote, such as main", _branch),
     fieldtypes.RULE_PATTERN: Form("a rule's code such as CPT004; `reconcile explain` lists them", _nothing),
     fieldtypes.TEXT_PATTERN: Form("text in one line", _nothing),
     fieldtypes.SENTENCE_PATTERN: Form("a sentence in one line", _nothing),

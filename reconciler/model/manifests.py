@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from reconciler.model.authority import Authority
 from reconciler.model.cluster import ClusterSpec
 from reconciler.model.fieldtypes import (
     AboveZero,
@@ -271,6 +272,8 @@ class CampaignSpec(Frozen):
     """Where to stop and ask."""
     retention: Retention = Retention()
     """Which checkpoints are kept."""
+    authority: Authority | None = None
+    """Which commits are applied; every one without it."""
     waive: tuple[Waiver, ...] = ()
     """Rules that are waived for the whole campaign."""
 

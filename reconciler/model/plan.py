@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
+from reconciler.model.authority import Approval
 from reconciler.model.problems import Problem
 from reconciler.model.recipe import Recipe
 from reconciler.model.status import StageStatus
@@ -309,10 +310,17 @@ class Plan:
     changes: tuple[Change, ...] = ()
     refusals: tuple[str, ...] = ()
     """Why this plan may be shown but not applied (found by `planner.checks`, or trained work was edited)."""
+    approval: Approval = field(default_factory=Approval)
+    """What the campaign's `authority` asks of the commit: without it this may be shown and reviewed, not applied."""
     findings: tuple[Problem, ...] = ()
     """Where the campaign strays from the cookbook, waived or not; like what is refused, not part of the digest."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """The observed facts that the actions rest on: digest input, nothing volatile."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is shown only, and nothing of it is carried out."""
+        return bool(self.refusals or self.approval.missing)
 
     @property
     def done(self) -> bool:

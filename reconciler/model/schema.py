@@ -19,14 +19,14 @@ from jsonschema import Draft202012Validator, TypeChecker, validators
 from jsonschema.protocols import Validator
 from pydantic.fields import FieldInfo
 
-from reconciler.model import cluster, fieldtypes, gates, manifests, quantities, strategy
+from reconciler.model import authority, cluster, fieldtypes, gates, manifests, quantities, strategy
 from reconciler.model.fieldtypes import Frozen
 from reconciler.model.manifests import API_VERSION, KINDS
 
 Schema = dict[str, Any]
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 COMBINED: Final = "cpt-v1.json"
-DECLARED_IN: Final = (fieldtypes, cluster, gates, strategy, manifests)
+DECLARED_IN: Final = (fieldtypes, authority, cluster, gates, strategy, manifests)
 REGENERATE: Final = "reconcile schema --write schemas"
 
 

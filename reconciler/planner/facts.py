@@ -59,6 +59,8 @@ class Applied:
     """Name → text."""
     program: str
     """Version of this program."""
+    vouched: tuple[str, ...] = ()
+    """What approval the commit had, of what was asked for."""
 
 
 def place_of(campaign: str, cluster: str, where: str) -> str:
@@ -195,6 +197,7 @@ def origins(
             "author": applied.author,
             "authored": applied.authored,
             "subject": applied.subject,
+            "vouched": list(applied.vouched),
             "manifests": manifests,
             "templates": templates,
             "program": applied.program,

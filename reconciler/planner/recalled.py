@@ -77,6 +77,8 @@ class Origin:
     """By the cluster's clock, at the look before it."""
     lists: Mapping[Word, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
     """Path on the cluster → SHA-256 of the data list that lay there."""
+    vouched: tuple[Word, ...] = ()
+    """What approval its commit had, as whoever applied it found."""
     folders: Mapping[Word, FolderSeen] = field(default_factory=dict)
     """Path on the cluster → what lay in a folder of checkpoints that no attempt made."""
 

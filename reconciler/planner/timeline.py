@@ -47,6 +47,8 @@ class Story:
     dirty: bool
     author: str
     subject: str
+    vouched: tuple[str, ...]
+    """What approval the commit had, as whoever applied it found; empty where nobody asked."""
     recipe: tuple[str, ...]
     tokens: int
     """Trained, by its complete checkpoints or its verdict."""
@@ -101,6 +103,7 @@ def story(seen: AttemptSeen, done: Sequence[Done], wrote: Wrote) -> Story:
         dirty=first.receipt.dirty if first is not None else False,
         author=author,
         subject=subject,
+        vouched=first.origin.vouched if first is not None and first.origin is not None else (),
         recipe=told,
         tokens=trained(seen) * recipe.tokens_per_iteration if recipe is not None else 0,
         events=tuple(_events(done)),

@@ -1,4 +1,5 @@
-"""The command that opens a pull request: of the person's choice, run as words and never by a shell."""
+"""The forge: whom it says it runs for, and the command that opens a pull request: of the person's choice, run as words
+and never by a shell."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,22 @@ from reconciler.model.problems import clip
 
 TIMEOUT_S: Final = 120.0
 _FIELD: Final = re.compile(r"\{(branch|title|body)\}")
+
+
+_PERSON: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}(\[bot\])?")
+
+
+def claimed(environment: Mapping[str, str]) -> str:
+    """Whom a forge's pipeline says that it runs for, as ` (for ada by GitHub)`; empty elsewhere. Those are words of the
+    environment: whoever may set it may claim to be anybody."""
+    for forge, running, names in (
+        ("GitHub", "GITHUB_ACTIONS", ("GITHUB_TRIGGERING_ACTOR", "GITHUB_ACTOR")),
+        ("GitLab", "GITLAB_CI", ("GITLAB_USER_LOGIN",)),
+    ):
+        person = next((environment[name] for name in names if environment.get(name)), "")
+        if environment.get(running) == "true" and _PERSON.fullmatch(person):
+            return f" (for {person} by {forge})"
+    return ""
 
 
 class NotOpened(Exception):

@@ -70,7 +70,7 @@ def test_the_plan_of_a_look_is_refused_and_nothing_is_acted_on(tmp_path: Path, m
     world = World(desired)
     monkeypatch.setattr(loop, "observe", lambda link, request: world.look())
     no_link: Transport = object()  # type: ignore[assignment]  # nothing must be sent
-    seen = loop.look(desired, no_link)
+    seen = loop.look(desired, no_link, by=None)
     assert any("ORA050" in text for text in seen.plan.refusals)
     assert loop.act(desired, no_link, seen).outcomes == ()
     assert loop.settled(seen)

@@ -18,6 +18,11 @@ def git(folder: Path, *arguments: str, stdin: str = "") -> str:
     return done.stdout
 
 
+def head(root: Path) -> str:
+    """The commit that is checked out."""
+    return git(root, "rev-parse", "HEAD").strip()
+
+
 def repository(folder: Path) -> Path:
     """A repository with one commit of manifests."""
     folder.mkdir(parents=True)

@@ -94,7 +94,7 @@ class Person:
 
     def look(self, desired: Desired) -> loop.Look:
         with self.world.speaking(self):
-            seen = loop.look(desired, self.link)
+            seen = loop.look(desired, self.link, by=None)
         self.world.check.looked(self, seen, self.link.blind)
         actions = [str(action.key).split("/", 1)[1] for action in seen.plan.actions]
         told = [f"{stage.stage} {stage.phase}/{stage.reason}" for stage in seen.plan.stages]

@@ -23,6 +23,8 @@ MARK = {
 EVENTS_TOLD = 12
 """The first and the last jobs of an attempt; a stage of weeks has a hundred."""
 
+VOUCHED_TOLD = 4
+
 
 def render(of: Timeline) -> RenderableType:
     """One campaign in one workspace."""
@@ -50,7 +52,7 @@ def _story(story: Story) -> Iterator[RenderableType]:
         (story.attempt, "cyan"),
         f"  {story.outcome}",
     )
-    yield _under(origin(story.commit, story.author, story.subject, dirty=story.dirty))
+    yield _under(origin(story))
     for line in story.recipe:
         yield _under(Text(line))
     yield _under(jobs(story.events))
@@ -58,15 +60,17 @@ def _story(story: Story) -> Iterator[RenderableType]:
     yield _under(Text(f"{tokens}" + (f"; {story.verdict}" if story.verdict else "")))
 
 
-def origin(commit: str, author: str, subject: str, *, dirty: bool) -> Text:
-    """By which commit and whom."""
-    if not commit:
+def origin(of: Story) -> Text:
+    """By which commit and whom, and what approval it had."""
+    if not of.commit:
         return Text("planned before the first commit", "dim")
-    text = Text(f"planned at {commit[:9]}", "dim")
-    text.append(" with uncommitted changes" if dirty else "")
-    return text.append(
-        f" by {clip(author, 80)}: {clip(subject, 100)}" if author else ", a commit that this clone does not have"
-    )
+    text = Text(f"planned at {of.commit[:9]}", "dim")
+    text.append(" with uncommitted changes" if of.dirty else "")
+    author, subject = clip(of.author, 80), clip(of.subject, 100)
+    text.append(f" by {author}: {subject}" if of.author else ", a commit that this clone does not have")
+    for each in of.vouched[:VOUCHED_TOLD]:
+        text.append(f"\napproved: {clip(each, 300)}")
+    return text
 
 
 def jobs(events: tuple[Event, ...]) -> Table:

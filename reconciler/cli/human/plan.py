@@ -15,9 +15,11 @@ from reconciler.cli.human.findings import findings
 from reconciler.cli.human.outlook import outlook
 from reconciler.cli.human.trial import comparison
 from reconciler.cluster.batch import Outcome
+from reconciler.model.authority import Approval
 from reconciler.model.plan import Action, ActionKey, Change, LegForecast, Plan, StageForecast
 from reconciler.model.quantities import approximate_tokens, counted, format_tokens
 from reconciler.model.status import Phase, StageStatus
+from reconciler.planner.ancestry import rewritten
 
 PHASE_STYLE = {
     Phase.DONE: "green",
@@ -47,6 +49,7 @@ def render(plan: Plan) -> RenderableType:
     parts += _next(plan.actions)
     parts += findings(plan.findings)
     parts += refusals(plan.refusals)
+    parts += approval(plan.approval)
     parts += upkeep.retained(plan.retained, plan.actions)
     parts.append(summary(plan))
     return Group(*parts)
@@ -77,7 +80,8 @@ def summary(plan: Plan) -> Text:
     }
     stages = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
     todo = f"{counted(jobs, 'job')} to submit, {counted(files, 'file')} to write{upkeep.todo(plan.actions)}"
-    return Text(f"Plan: {todo}. Stages: {stages}.", "bold")
+    missing = " An approval is missing." if plan.approval.missing else ""
+    return Text(f"Plan: {todo}. Stages: {stages}.{missing}", "bold")
 
 
 def _stage(status: StageStatus, forecast: StageForecast | None) -> Iterator[RenderableType]:
@@ -86,6 +90,8 @@ def _stage(status: StageStatus, forecast: StageForecast | None) -> Iterator[Rend
     yield Text.assemble((status.stage, "bold"), "  ", (status.phase, style), "  ", (tokens, "dim"))
     why = status.message if status.phase is Phase.DONE else f"{status.reason}: {status.message}"
     yield Padding(Text(why, style if status.phase is Phase.HELD else ""), (0, 0, 0, 2), expand=False)
+    for told in rewritten(status):
+        yield Padding(Text(f"HistoryRewritten: {told}", "yellow"), (0, 0, 0, 2), expand=False)
     for rung in status.rungs:
         if rung.outcome in ("failed", "skipped"):
             line = Text.assemble(RUNG_MARK[rung.outcome], " ", rung.strategy, (f"  {rung.message}", "dim"))
@@ -162,6 +168,19 @@ def refusals(told: Sequence[str]) -> Iterator[RenderableType]:
     yield Text("Refused", "bold red")
     for refusal in told:
         yield Padding(Text(refusal), (0, 0, 0, 2), expand=False)
+    yield Text()
+
+
+def approval(of: Approval) -> Iterator[RenderableType]:
+    """What the campaign's `authority` asks of the commit: what is missing and how to get it, and what is there."""
+    if not of.missing and not of.given:
+        return
+    yield Text("Approval", "bold red" if of.missing else "bold")
+    for each in of.missing:
+        yield Padding(Text.assemble(("✗ ", "red"), each.what), (0, 0, 0, 2), expand=False)
+        yield Padding(Text(each.fix, "dim"), (0, 0, 0, 6), expand=False)
+    for given in of.given:
+        yield Padding(Text.assemble(("✓ ", "green"), given), (0, 0, 0, 2), expand=False)
     yield Text()
 
 

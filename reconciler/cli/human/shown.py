@@ -28,7 +28,7 @@ def render(found: Shown, made: Sequence[Again]) -> RenderableType:
         MARK[story.outcome], " ", (story.stage, "bold"), f"  {story.strategy}  ", (story.attempt, "cyan")
     )
     head.append(f"  {story.outcome}; campaign {found.campaign} on {found.name}")
-    parts: list[RenderableType] = [head, _under(origin(story.commit, story.author, story.subject, dirty=story.dirty))]
+    parts: list[RenderableType] = [head, _under(origin(story))]
     parts += _titled("Data and rate", [_legs(found)])
     parts += _titled("Source", [_lineage(found)])
     parts += _titled("Code", [_code(found)])

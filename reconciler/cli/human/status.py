@@ -11,12 +11,13 @@ from rich.text import Text
 
 from reconciler.cli.drawing import bar
 from reconciler.cli.human import upkeep
-from reconciler.cli.human.plan import PHASE_STYLE, RUNG_MARK, header, refusals
+from reconciler.cli.human.plan import PHASE_STYLE, RUNG_MARK, approval, header, refusals
 from reconciler.cli.human.trial import comparison
 from reconciler.model.observed import Observed, TrainLog, Unread
 from reconciler.model.plan import Plan
 from reconciler.model.quantities import approximate_tokens, counted, format_duration
 from reconciler.model.status import Phase, StageStatus
+from reconciler.planner.ancestry import rewritten
 
 ROOM_FOR_ALL = 110
 """Columns that the table with every column and a loss curve takes; with less room the less needed go first."""
@@ -64,18 +65,7 @@ def render(plan: Plan, observed: Observed, width: int, *, conditions: bool) -> R
     """The table, one line of why for each stage that is not done, and all conditions when asked."""
     parts: list[RenderableType] = [header(plan), Text(), table(plan.stages, width), Text()]
     for status in plan.stages:
-        if conditions and status.conditions:
-            parts += [*_conditions(status), Text()]
-        elif status.phase is not Phase.DONE:
-            parts.append(
-                Text.assemble(
-                    (f"{status.stage}: ", "bold"), (f"{status.reason}: ", PHASE_STYLE[status.phase]), status.message
-                )
-            )
-        if status.proposal:
-            parts.append(Text.assemble((f"{status.stage}: ", "bold"), f"that is proposed on branch {status.proposal}"))
-        if status.trial is not None:
-            parts += [Text(), *comparison(status.trial), Text()]
+        parts += _told(status, conditions=conditions)
     if observed.lock is not None:
         lock = observed.lock
         parts.append(
@@ -85,6 +75,7 @@ def render(plan: Plan, observed: Observed, width: int, *, conditions: bool) -> R
             )
         )
     parts += refusals(plan.refusals)
+    parts += approval(plan.approval) if plan.approval.missing else ()
     for action in plan.actions:
         if action.upkeep is not None:
             parts.append(Text.assemble((f"{action.key.stage}: ", "bold"), f"{action.reason}: {action.summary}"))
@@ -92,6 +83,22 @@ def render(plan: Plan, observed: Observed, width: int, *, conditions: bool) -> R
     if plan.done:
         parts.append(Text("All stages are done.", "green"))
     return Group(*parts)
+
+
+def _told(status: StageStatus, *, conditions: bool) -> Iterator[RenderableType]:
+    """What there is to say of one stage below the table."""
+    name = (f"{status.stage}: ", "bold")
+    if conditions and status.conditions:
+        yield from (*_conditions(status), Text())
+    else:
+        if status.phase is not Phase.DONE:
+            yield Text.assemble(name, (f"{status.reason}: ", PHASE_STYLE[status.phase]), status.message)
+        for told in rewritten(status):
+            yield Text.assemble(name, ("HistoryRewritten: ", "yellow"), told)
+    if status.proposal:
+        yield Text.assemble(name, f"that is proposed on branch {status.proposal}")
+    if status.trial is not None:
+        yield from (Text(), *comparison(status.trial), Text())
 
 
 def _conditions(status: StageStatus) -> Iterator[RenderableType]:

@@ -1,0 +1,90 @@
+"""Commits that something was applied at and that are not in a history: rewritten, never merged, or squashed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from reconciler.model.authority import Strayed
+from reconciler.record.commits import is_shallow
+from reconciler.record.files import SUFFIXES
+from reconciler.record.git import Git
+from reconciler.record.objects import FILE, PROGRAM, listed
+
+COMMITS_MAX: Final = 1000
+"""Of a campaign's jobs; further ones are not looked at."""
+COMMITS_COMPARED_MAX: Final = 500
+"""Of the history, the newest first: their manifests are compared with those that were applied."""
+FILES_COMPARED_MAX: Final = 20_000
+"""Of all of these together."""
+_NAME: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+Kept = Callable[[str], Mapping[str, bytes]]
+"""Commit → path → text, of the manifests that were applied at it, as the record has them; nothing if it has not."""
+
+
+def strayed(git: Git, head: str, commits: Iterable[str], folders: Sequence[str], kept: Kept) -> dict[str, Strayed]:
+    """Those of some commits that are not in the history of `head`; `folders` hold the manifests.
+
+    One command where all are, as they nearly always are.
+
+    Raises:
+        GitFailed: git cannot tell.
+    """
+    asked = [name for name in sorted(set(commits))[:COMMITS_MAX] if _NAME.fullmatch(name) and name != head]
+    if not asked or not head:
+        return {}
+    # A commit that is reachable, and not from the head, is one that strayed; what this clone lacks is passed over.
+    words = "".join(f"{name}\n" for name in (*asked, f"^{head}"))
+    beyond = set(git.text("rev-list", "--ignore-missing", "--stdin", stdin=words.encode()).split())
+    here = _here(git, asked)
+    out = [name for name in asked if name in beyond or name not in here]
+    if not out:
+        return {}
+    shallow = is_shallow(git)
+    found = {}
+    for name in out:
+        again = _again(git, head, folders, _there(git, name, folders)) if name in here and not shallow else ""
+        texts = {} if again else kept(name)  # the record is read last: it may be long
+        if name not in here and not shallow:
+            again = _again(git, head, folders, _named(name, texts))
+        found[name] = Strayed(name in here, not shallow, again, bool(texts))
+    return found
+
+
+def _here(git: Git, names: Sequence[str]) -> set[str]:
+    told = git.text("cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=_lines(names)).splitlines()
+    return {line.split()[0] for line in told if line.endswith(" commit")}
+
+
+def _there(git: Git, commit: str, folders: Sequence[str]) -> dict[str, str]:
+    """Path → git's name for the content, of the manifests at a commit."""
+    plain = (each for each in listed(git, commit, folders) if each.mode in (FILE, PROGRAM))
+    return {each.path: each.name for each in plain if each.path.endswith(SUFFIXES)}
+
+
+def _named(commit: str, texts: Mapping[str, bytes]) -> dict[str, str]:
+    """The same, of texts, in a repository that has commits with such names."""
+    kind = "sha1" if len(commit) == 40 else "sha256"
+    return {path: hashlib.new(kind, b"blob %d\0" % len(text) + text).hexdigest() for path, text in texts.items()}
+
+
+def _again(git: Git, head: str, folders: Sequence[str], held: Mapping[str, str]) -> str:
+    """The newest commit of the history whose manifests are these: what a squash or a rebase made of the commit."""
+    if not held or any("\n" in path for path in held):
+        return ""
+    most = max(1, min(COMMITS_COMPARED_MAX, FILES_COMPARED_MAX // len(held)))
+    history = git.text("rev-list", f"--max-count={most}", head, "--", *folders).split()
+    asked = [f"{commit}:{path}" for commit in history for path in held]
+    told = git.text("cat-file", "--batch-check=%(objectname)", stdin=_lines(asked)).splitlines()
+    wanted = list(held.values())
+    for number, commit in enumerate(history):
+        if told[number * len(wanted) : (number + 1) * len(wanted)] == wanted:
+            return commit
+    return ""
+
+
+def _lines(words: Iterable[str]) -> bytes:
+    return "".join(f"{word}\n" for word in words).encode("utf-8", "surrogateescape")
