@@ -69,7 +69,7 @@ def report(
 
 
 def _look(opened: Opened, link: Transport) -> Page:
-    seen = loop.look(opened.desired, link)
+    seen = loop.look(opened.desired, link, by=None)
     places = _places(opened.revision.root, opened.desired, seen.observed, opened)
     return content_of(opened.desired, seen.observed, with_proposals(opened, seen), places, "the cluster")
 
