@@ -16,6 +16,7 @@ from reconciler.cli.connecting import pace_for
 from reconciler.cli.onrecord import tree_of
 from reconciler.cli.opening import Opened, connect, fail, manifests_option, open_campaign
 from reconciler.cli.proposing import with_proposals
+from reconciler.cli.provenance import Provenance
 from reconciler.cli.revisions import look_at
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.model.observed import Observed, Unread
@@ -65,11 +66,11 @@ def report(
     link = connect(opened)
     if serve:
         return _serve(opened, link, paths, port)
-    return _write(_look(opened, link), folder)
+    return _write(_look(opened, link, paths), folder)
 
 
-def _look(opened: Opened, link: Transport) -> Page:
-    seen = loop.look(opened.desired, link, by=None)
+def _look(opened: Opened, link: Transport, paths: tuple[Path, ...]) -> Page:
+    seen = loop.look(opened.desired, link, by=Provenance(opened.revision.root, paths))
     places = _places(opened.revision.root, opened.desired, seen.observed, opened)
     return content_of(opened.desired, seen.observed, with_proposals(opened, seen), places, "the cluster")
 
@@ -148,7 +149,7 @@ class _Current:
 def _serve(opened: Opened, link: Transport, paths: tuple[Path, ...], port: int) -> int:
     poll_s = float(opened.desired.cluster.poll)
     refresh_s = min(ASKED_MAX_S, max(1.0, poll_s))
-    current = _Current(served(_look(opened, link), refresh_s))
+    current = _Current(served(_look(opened, link, paths), refresh_s))
     try:
         server = Server(port, current)
     except OSError as error:
@@ -172,7 +173,7 @@ def _follow(opened: Opened, link: Transport, paths: tuple[Path, ...], current: _
         pace.next(float(opened.desired.cluster.poll), misses)
         try:
             opened = open_campaign(paths, opened.desired.campaign)
-            page = _look(opened, link)
+            page = _look(opened, link, paths)
         except SystemExit:  # it is told in the terminal
             current.tell(replace(current(), trouble="The manifests have problems; what is shown is as it was."))
         except ClusterError as error:

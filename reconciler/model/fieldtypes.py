@@ -67,6 +67,12 @@ def _inside(path: str) -> str:
     return path
 
 
+def _no_ref(name: str) -> str:
+    if name.startswith("refs/"):
+        raise ValueError(f"{name} is a ref; the branch's name on the remote is expected, such as main")
+    return name
+
+
 def _known_zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -84,7 +90,7 @@ Sentence = Annotated[str, Field(pattern=SENTENCE_PATTERN, max_length=2000)]
 Label = Annotated[str, Field(pattern=LABEL_PATTERN)]
 Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
 Term = Annotated[str, Field(pattern=TERM_PATTERN)]
-BranchName = Annotated[str, Field(pattern=BRANCH_PATTERN, max_length=200)]
+BranchName = Annotated[str, Field(pattern=BRANCH_PATTERN, max_length=200), AfterValidator(_no_ref)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 Rule = Annotated[str, Field(pattern=RULE_PATTERN)]
 Count = Annotated[int, Field(ge=1, le=10**9)]

@@ -9,6 +9,7 @@ from typing import Final
 from reconciler.model.authority import Strayed
 from reconciler.model.observed import Observed, Unread
 from reconciler.model.plan import ActionKey, Plan
+from reconciler.model.quantities import counted
 from reconciler.model.status import Condition, StageStatus
 
 IN_HISTORY: Final = "InHistory"
@@ -38,24 +39,27 @@ def _attempts(status: StageStatus) -> set[str]:
 
 
 def noted(plan: Plan, applied: Mapping[str, Mapping[str, str]], strayed: Mapping[str, Strayed]) -> Plan:
-    """The plan with a condition on each stage that rests on a commit which is not in the history any more."""
-    told: dict[str, list[Condition]] = {}
-    for commit, found in strayed.items():
-        for stage, attempt in applied.get(commit, {}).items():
-            if not found.again:
-                told.setdefault(stage, []).append(_condition(commit, attempt, found))
-    if not told:
+    """The plan with a condition on each stage that rests on commits which are not in the history any more."""
+    of_stage: dict[str, list[tuple[str, str, Strayed]]] = {}
+    for commit, attempts in applied.items():
+        found = strayed.get(commit)
+        if found is not None and not found.again:
+            for stage, attempt in attempts.items():
+                of_stage.setdefault(stage, []).append((commit, attempt, found))
+    if not of_stage:
         return plan
-    stages = (replace(s, conditions=(*s.conditions, *told.get(s.stage, ()))) for s in plan.stages)
+    told = {stage: _condition(*several[-1], len(several) - 1) for stage, several in of_stage.items()}
+    stages = (replace(s, conditions=(*s.conditions, told[s.stage])) if s.stage in told else s for s in plan.stages)
     return replace(plan, stages=tuple(stages))
 
 
-def _condition(commit: str, attempt: str, found: Strayed) -> Condition:
-    was = f"{attempt} was applied at {commit[:9]}"
+def _condition(commit: str, attempt: str, found: Strayed, more: int) -> Condition:
+    """Of the newest commit; after a rebase they are many, and it is the same with each."""
+    was = f"{attempt} was applied at {commit[:9]}" + (f" and {counted(more, 'other commit')}" if more else "")
     if not found.known:
         message = f"{was}, which this shallow clone may not reach back to; `git fetch --unshallow` would tell"
         return Condition(IN_HISTORY, "Unknown", "ShallowClone", message)
-    message = f"{was}, which is not in the history of this commit: it was rewritten since, or never merged"
+    message = f"{was}, not in the history of this commit: rewritten since, or never merged"
     kept = " Its manifests are on record" if found.recorded else " Its manifests are not on record here"
     if found.here:
         way = f"`git tag applied-{commit[:9]} {commit[:9]}` keeps the commit"
