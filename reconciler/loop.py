@@ -29,7 +29,7 @@ from reconciler.model.status import PASSING
 from reconciler.model.templates import Templates, Unrenderable
 from reconciler.planner import ancestry, authority, checks, drift, facts
 from reconciler.planner.desired import Desired, Site
-from reconciler.planner.facts import Applied
+from reconciler.planner.facts import Apart, Applied
 from reconciler.planner.planner import plan
 from reconciler.record.forge import claimed
 from reconciler.record.recorder import Recorder
@@ -197,8 +197,23 @@ def _send(desired: Desired, link: Transport, seen: Look) -> Pass:
         return Pass(seen, (), f"{held.lock.holder} on {held.lock.host} is applying; nothing was done.{way_on}")
 
 
-def record(desired: Desired, done: Pass, recording: Recording) -> tuple[str, ...]:
-    """Put on record what a pass found and did; returns what a person should know, and raises nothing."""
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What came of putting a pass on record."""
+
+    apart: tuple[Apart, ...]
+    """Where record and cluster tell differently."""
+    troubles: tuple[str, ...]
+    """What kept it from being written or pushed."""
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What a person should know."""
+        return (*(f"record and cluster disagree: {each}" for each in self.apart), *self.troubles)
+
+
+def record(desired: Desired, done: Pass, recording: Recording) -> Recorded:
+    """Put on record what a pass found and did; raises nothing."""
     recorder, observed = recording.recorder, done.look.observed
     paths = recorder.paths()
     files = facts.facts(desired, observed, recorder.place, paths)
@@ -209,8 +224,8 @@ def record(desired: Desired, done: Pass, recording: Recording) -> tuple[str, ...
     files |= facts.origins(desired, applied, observed, recorder.place, submitted)
     files |= scripts
     differ = facts.disagreements(recorder.otherwise(files), files, recorder.place)
-    told = (*differ, *facts.gone(paths, observed, recorder.place))
-    return (*(f"record and cluster disagree: {each}" for each in told), *recorder.keep(files))
+    apart = (*differ, *facts.gone(paths, observed, recorder.place))
+    return Recorded(apart, recorder.keep(files))
 
 
 def _submitted(

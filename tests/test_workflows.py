@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from reconciler.model.notice import Kind, Notice, State, fields
+from reconciler.record.command import filled, words_of
+
 FOLDER = Path(__file__).parents[1] / ".github/workflows"
 FILES = sorted(FOLDER.glob("*.yml"))
 BY_NAME = pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 OURS = {"actions/checkout", "actions/setup-python", "actions/upload-artifact", "actions/download-artifact"}
-WRITES = {("comment.yml", "pull-requests"), ("apply.yml", "contents")}
-"""All that may be written: the comment, and the record."""
+WRITES = {("comment.yml", "pull-requests"), ("apply.yml", "contents"), ("apply.yml", "statuses")}
+"""All that may be written: the comment, the record, and how a commit stands."""
 SAFE = re.compile(
     r"github\.(token|event_name|repository)|runner\.temp|github\.event\.\S*(sha|number|\.id)|vars\.\w+|steps\."
 )
@@ -64,7 +67,7 @@ def test_all_workflows_are_of_one_campaign() -> None:
 @BY_NAME
 def test_every_action_is_github_s_own_and_pinned_to_a_commit_with_its_version_beside(file: Path) -> None:
     for line in file.read_text().splitlines():
-        if "uses:" in line:
+        if re.search(r"\buses:", line):
             found = re.fullmatch(r"\s*- uses: (actions/[a-z-]+)@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)
             assert found, line
             assert found[1] in OURS
@@ -129,3 +132,16 @@ def test_a_merge_applies_a_reviewed_plan_and_nothing_else_on_a_guarded_machine()
     assert list(runs) == ["github.event_name == 'push'", "github.event_name == 'schedule'"]
     assert 'apply "$RUNNER_TEMP/reviewed/next.plan"' in runs["github.event_name == 'push'"]
     assert "--unchanged" in runs["github.event_name == 'schedule'"]
+
+
+def test_a_notice_is_the_status_of_its_commit_in_words_that_no_text_gets_out_of() -> None:
+    job = read(FOLDER / "apply.yml")["jobs"]["apply"]
+    told = [step for step in job["steps"] if "GH_TOKEN" in step.get("env", {})]
+    assert [" apply " in step["run"] for step in told] == [True, True]
+    said = "stage-2 is held: @x; `id` $(id) 'a' \"b\" {commit}"
+    notice = Notice("while/x", Kind.HOLD, State.FAILURE, "quickstart", "c" * 40, said, stage="stage-2")
+    words = filled(words_of(job["env"]["RECONCILE_NOTIFY_WITH"]), fields(notice, "1"))
+    assert words == [
+        *("gh", "api", "--silent", f"repos/{{owner}}/{{repo}}/statuses/{'c' * 40}"),
+        *("-f", "state=failure", "-f", "context=reconcile/quickstart/stage-2", "-f", f"description={said}"),
+    ]

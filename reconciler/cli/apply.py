@@ -11,10 +11,11 @@ from rich.console import Console
 from reconciler import loop
 from reconciler.cli import machine
 from reconciler.cli.connecting import pace_for
+from reconciler.cli.following import Following
 from reconciler.cli.human import plan as plan_view
 from reconciler.cli.human import status as status_view
 from reconciler.cli.human.live import LiveView, PlainView, View
-from reconciler.cli.keeping import Keeper
+from reconciler.cli.notifying import Notifying, notify_url_option, notify_with_option
 from reconciler.cli.opening import Opened, connect, fail, manifests_option, open_campaign
 from reconciler.cli.proposing import Proposing, open_with_option
 from reconciler.cli.provenance import Provenance
@@ -37,6 +38,8 @@ from reconciler.planner.desired import Desired
 @click.option("--unchanged", is_flag=True, help="Only go on: stop if anything else is wanted than was last applied.")
 @click.option("--retry", multiple=True, metavar="STAGE", help="Lift this stage's operational hold (repeatable).")
 @open_with_option
+@notify_with_option
+@notify_url_option
 def apply(
     what: str | None,
     paths: tuple[Path, ...],
@@ -46,6 +49,8 @@ def apply(
     unchanged: bool,
     retry: tuple[str, ...],
     open_with: str | None,
+    notify_with: str | None,
+    notify_url: str | None,
 ) -> int:
     """Carry out the plan: prepare lists, submit jobs, convert checkpoints, evaluate, judge.
 
@@ -54,6 +59,8 @@ def apply(
 
     With --unchanged it goes on with what an earlier apply began, as on a schedule: manifests or templates that were
     changed since are not applied, but told.
+
+    Holds, failed gates, finished stages and drift are told by --notify-with or --notify-url, each once.
     """
     saved = _read(Path(what)) if what is not None and Path(what).is_file() else None
     campaign = what if saved is None else _campaign_of(saved)
@@ -67,10 +74,11 @@ def apply(
             f"these manifests are not in commit {opened.revision.short}, so nothing could say later what ran:{listed}",
             f"git add manifests && git commit      (or: reconcile apply {opened.desired.campaign} --allow-dirty)",
         )
-    proposing = Proposing(opened, open_with)
+    # Made before anything is looked at: a look must be newer than what is known to have been told.
+    following = Following(opened, Proposing(opened, open_with), Notifying(opened, notify_with, notify_url))
     try:
         by = Provenance(opened.revision.root, paths, fetching=True)
-        return _apply(opened, saved, proposing, by, until_done=until_done, yes=yes, unchanged=unchanged)
+        return _apply(opened, saved, following, by, until_done=until_done, yes=yes, unchanged=unchanged)
     except ClusterError as error:
         fail(str(error), error.fix)
 
@@ -92,7 +100,7 @@ def _campaign_of(saved: str) -> str:
 def _apply(
     opened: Opened,
     saved: str | None,
-    proposing: Proposing,
+    following: Following,
     by: Provenance,
     *,
     until_done: bool,
@@ -100,19 +108,18 @@ def _apply(
     unchanged: bool,
 ) -> int:
     console = screen()
-    link, desired, keeper = connect(opened), opened.desired, Keeper(opened)
-    seen = loop.look(desired, link, keeper.wanted(), by=by)
+    link, desired = connect(opened), opened.desired
+    seen = loop.look(desired, link, following.wanted(), by=by)
     if saved is not None:
         _same_or_stop(saved, seen)
     if unchanged:
-        _unchanged_or_stop(desired, seen)
+        _unchanged_or_stop(desired, seen, following)
     _tell_rewritten(seen)
     if seen.plan.stopped or (not seen.plan.actions and (seen.plan.done or not until_done)):
         console.print(plan_view.render(seen.plan) if not seen.plan.done else plan_view.summary(seen.plan))
         agreed = (saved is not None or yes) and seen.plan.changes
-        keeper.keep(loop.take(desired, link, seen) if agreed else loop.Pass(seen, ()))
-        keeper.close()
-        proposing.follow(seen)
+        following.follow(loop.take(desired, link, seen) if agreed else loop.Pass(seen, ()))
+        following.close()
         return _status_of(seen)
     if saved is None and not yes:
         console.print(plan_view.render(seen.plan))
@@ -123,24 +130,22 @@ def _apply(
         done = loop.act(desired, link, seen)
         for outcome in done.outcomes:
             console.print(plan_view.outcome(outcome))
-        keeper.keep(done)
-        keeper.close()
-        proposing.follow(seen)
+        following.follow(done)
+        following.close()
         if done.unknown:
             fail(done.unknown, f"reconcile status {desired.campaign}")
         stands = "All stages are done" if seen.plan.done else "The cluster goes on by itself"
         console.print(f"{stands}. Next:\n\n    {_way_on(desired)}\n")
         return 0
     first = seen if yes or saved is not None else None
-    return _until_done(opened, console, link, keeper, proposing, by, first)
+    return _until_done(opened, console, link, following, by, first)
 
 
 def _until_done(
     opened: Opened,
     console: Console,
     link: Transport,
-    keeper: Keeper,
-    proposing: Proposing,
+    following: Following,
     by: Provenance,
     seen: loop.Look | None,
 ) -> int:
@@ -151,23 +156,22 @@ def _until_done(
 
     def after(done: loop.Pass) -> None:
         view.show(done)
-        keeper.keep(done)
-        proposing.follow(done.look)
+        following.follow(done)
 
     pace = pace_for(opened.desired.cluster)
     try:
         with view:
-            for done in loop.passes(opened.desired, link, pace, after, seen, keeper.wanted, by=by):
+            for done in loop.passes(opened.desired, link, pace, after, seen, following.wanted, by=by):
                 last = done.look
     except KeyboardInterrupt:
-        keeper.close(share=False)
+        following.close(share=False)
         click.echo(
             f"\nInterrupted. Jobs on the cluster go on; to go on from here:\n\n    {_way_on(opened.desired)}\n",
             err=True,
         )
         return 130
     finally:
-        keeper.close()
+        following.close()
     assert last is not None  # noqa: S101  # `passes` yields at least once
     for part in (*plan_view.refusals(last.plan.refusals), *plan_view.approval(last.plan.approval)):
         console.print(part)
@@ -191,10 +195,11 @@ def _same_or_stop(saved: str, seen: loop.Look) -> None:
     fail(f"the saved plan no longer holds; since then:\n{changed}", f"reconcile plan {seen.plan.campaign} -o FILE")
 
 
-def _unchanged_or_stop(desired: Desired, seen: loop.Look) -> None:
+def _unchanged_or_stop(desired: Desired, seen: loop.Look, following: Following) -> None:
     """What goes on by itself is what somebody has applied, and nothing that was merged since."""
     why = drift.not_applied(desired, seen.observed)
     if why:
+        following.stopped(seen)
         fail(
             f"{desired.campaign} is not as it was last applied: {why}",
             f"reconcile plan {desired.campaign} -o FILE && reconcile apply FILE",

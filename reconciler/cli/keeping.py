@@ -13,7 +13,7 @@ from reconciler.cli.opening import Opened
 from reconciler.model.cluster import LocalTransport
 from reconciler.model.problems import harmless
 from reconciler.planner.desired import Desired
-from reconciler.planner.facts import Applied, place_of
+from reconciler.planner.facts import Apart, Applied, place_of
 from reconciler.record.commits import Commit, commits
 from reconciler.record.git import Git, GitFailed
 from reconciler.record.recorder import Recorder
@@ -32,9 +32,11 @@ class Keeper:
         """Paths on the cluster of files that the record lacks."""
         return self._recording.wanted(self._desired)
 
-    def keep(self, done: loop.Pass) -> None:
-        """Put a pass on record."""
-        self._tell(loop.record(self._desired, done, self._recording))
+    def keep(self, done: loop.Pass) -> tuple[Apart, ...]:
+        """Put a pass on record; where record and cluster tell differently."""
+        recorded = loop.record(self._desired, done, self._recording)
+        self._tell(recorded.told)
+        return recorded.apart
 
     def close(self, *, share: bool = True) -> None:
         """Share what a remote did not take before; not where somebody waits for the program to end."""

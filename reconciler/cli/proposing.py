@@ -6,9 +6,12 @@ Nothing here stops a pass: what could not be made, pushed or opened is told, wit
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Final
 
 import click
 
@@ -20,7 +23,7 @@ from reconciler.model.plan import Plan
 from reconciler.model.problems import harmless
 from reconciler.model.status import Phase
 from reconciler.planner.proposal import PREFIX, Proposal, overtaken, proposals
-from reconciler.record import forge
+from reconciler.record import command
 from reconciler.record.git import GitFailed
 from reconciler.record.proposing import TRAILER, Branches, Came, Edit, Kept, NotPushed
 
@@ -31,6 +34,7 @@ open_with_option = click.option(
     help="Opens a pull request for a proposal: 'gh pr create --head {branch} --title {title} --body-file {body}'.",
 )
 """Whose command this is must be whoever applies: nothing in a repository can set it."""
+OPEN_TIMEOUT_S: Final = 120.0
 
 
 class Proposing:
@@ -39,7 +43,7 @@ class Proposing:
     def __init__(self, opened: Opened, open_with: str | None) -> None:
         self._opened, self._desired = opened, opened.desired
         self._prefix = PREFIX + f"{self._desired.campaign}/".replace(".", "-")
-        self._words = _words(open_with)
+        self._words = words_given(open_with, "--open-with (RECONCILE_OPEN_WITH)")
         self._told: set[str] = set()
         self._settled: tuple[frozenset[str], tuple[Phase, ...]] | None = None
         """What was last followed: the remote is asked when something has changed, not at every look."""
@@ -107,10 +111,14 @@ class Proposing:
     def _opened_with(self, branches: Branches, branch: str, title: str, body: str) -> str:
         if not self._words or branches.remote is None:
             return f"to go on: {_by_hand(branches, branch)}"
-        try:
-            return f"pull request: {forge.open_with(self._words, self._opened.revision.root, branch, title, body)}"
-        except forge.NotOpened as not_opened:
-            return f"the pull request could not be opened: {not_opened}. By hand: {_by_hand(branches, branch)}"
+        with tempfile.TemporaryDirectory() as folder:
+            text = Path(folder) / "body.md"
+            text.write_text(body, encoding="utf-8")
+            words = command.filled(self._words, {"branch": branch, "title": title, "body": str(text)})
+            try:
+                return f"pull request: {command.run(words, self._opened.revision.root, OPEN_TIMEOUT_S)}"
+            except command.CommandFailed as not_opened:
+                return f"the pull request could not be opened: {not_opened}. By hand: {_by_hand(branches, branch)}"
 
     def _withdraw(
         self, branches: Branches, kept: dict[str, Kept], plan: Plan, wanted: tuple[Proposal, ...]
@@ -148,11 +156,12 @@ def with_proposals(opened: Opened, seen: loop.Look) -> Plan:
     return replace(seen.plan, stages=tuple(stages)) if proposed else seen.plan
 
 
-def _words(command: str | None) -> tuple[str, ...]:
+def words_given(given: str | None, option: str) -> tuple[str, ...]:
+    """The words of a command that whoever applies has given; none for none."""
     try:
-        return forge.words_of(command) if command else ()
+        return command.words_of(given) if given else ()
     except ValueError as error:
-        fail(f"--open-with (RECONCILE_OPEN_WITH) is no command: {error}")
+        fail(f"{option} is no command: {error}")
 
 
 def _by_hand(branches: Branches, branch: str) -> str:

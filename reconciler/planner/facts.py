@@ -305,17 +305,30 @@ def _says(name: str, text: bytes) -> tuple[float, ...]:
         return (-math.inf,)
 
 
-def disagreements(there: Mapping[str, bytes], found: Mapping[str, str], place: str) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """One thing of which record and cluster tell differently."""
+
+    path: str
+    """In the campaign's folder on record: `STAGE/ATTEMPT/...`."""
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.how}"
+
+
+def disagreements(there: Mapping[str, bytes], found: Mapping[str, str], place: str) -> Iterator[Apart]:
     """Where the record (`there`: what it has otherwise) and the cluster tell of one thing differently: the cluster's is
     taken, and this is said."""
     for path, text in found.items():
         kept, new = there.get(path), encoded(text)
         what = _never_changes(path)
         if kept is not None and what and kept != new and chosen(path, kept, new) != kept:
-            yield f"{path.removeprefix(place + '/')}: {what} on the cluster is another than the one that is on record"
+            how = f"{what} on the cluster is another than the one that is on record"
+            yield Apart(path.removeprefix(f"{place}/"), how)
 
 
-def gone(paths: Collection[str], observed: Observed, place: str) -> Iterator[str]:
+def gone(paths: Collection[str], observed: Observed, place: str) -> Iterator[Apart]:
     """Attempts that the record has trained checkpoints of, and the cluster has not."""
     if isinstance(observed.attempts, Unread):
         return
@@ -323,7 +336,7 @@ def gone(paths: Collection[str], observed: Observed, place: str) -> Iterator[str
     made = {"/".join(path.removeprefix(f"{place}/").split("/")[:2]) for path in paths if path.startswith(f"{place}/")}
     for attempt in sorted(made - there):
         if attempt.count("/") == 1 and f"{place}/{attempt}/recipe.json" in paths:
-            yield f"{attempt}: is on record, and its folder is not on the cluster any more"
+            yield Apart(attempt, "is on record, and its folder is not on the cluster any more")
 
 
 def _never_changes(path: str) -> str:

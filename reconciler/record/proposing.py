@@ -13,16 +13,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from reconciler.model.problems import clip
 from reconciler.record import written
 from reconciler.record.git import Git, GitFailed
 from reconciler.record.objects import FILE, PROGRAM, contents, listed
-from reconciler.record.remote import REMOTE_TIMEOUT_S, remote_of, speaking
+from reconciler.record.remote import PUSH, QUIET_FETCH, REMOTE_TIMEOUT_S, remote_of, said, speaking
 
 HEADS: Final = "refs/heads/"
 MARKS: Final = "refs/reconcile/proposed/"
 TRAILER: Final = "Reconcile-Stage: "
-_PUSH: Final = ("push", "--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no")
 
 
 class Came(StrEnum):
@@ -93,7 +91,7 @@ class Branches:
         try:
             told = speaking(self._git).run("ls-remote", "--", self.remote, *wanted, timeout_s=REMOTE_TIMEOUT_S)
         except GitFailed as failed:
-            raise NotPushed(f"{self.remote} cannot be asked what is proposed: {_said(failed)}", "") from failed
+            raise NotPushed(f"{self.remote} cannot be asked what is proposed: {said(failed)}", "") from failed
         lines = (line.partition("\t") for line in told.decode("utf-8", "replace").splitlines())
         there = {ref: commit for commit, _, ref in lines}
         names = {*found, *(_branch(ref) for ref in there)}
@@ -148,15 +146,15 @@ class Branches:
     def _pushed(self, remote: str, branch: str, commit: str) -> Came:
         git = speaking(self._git)
         try:
-            git.run(*_PUSH, "--", remote, f"{commit}:{HEADS}{branch}", timeout_s=REMOTE_TIMEOUT_S)
+            git.run(*PUSH, "--", remote, f"{commit}:{HEADS}{branch}", timeout_s=REMOTE_TIMEOUT_S)
         except GitFailed as failed:
             if b"[rejected]" in failed.printed:  # somebody who saw the same was first
                 self._let_go(branch, commit)
                 return Came.WAITS
-            message = f"{branch} could not be pushed to {remote}: {_said(failed)}"
+            message = f"{branch} could not be pushed to {remote}: {said(failed)}"
             raise NotPushed(message, f"git push {remote} {HEADS}{branch}") from failed
         try:
-            git.run(*_PUSH, "--", remote, f"{commit}:{MARKS}{branch}", timeout_s=REMOTE_TIMEOUT_S)
+            git.run(*PUSH, "--", remote, f"{commit}:{MARKS}{branch}", timeout_s=REMOTE_TIMEOUT_S)
         except GitFailed:
             return Came.MADE  # a forge that takes no such refs: this clone remembers by itself
         return Came.MADE
@@ -173,9 +171,8 @@ class Branches:
             return None
         (found,) = contents(self._git, [commit])
         if found is None and kept.there == commit and self.remote is not None:
-            quiet = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
             tracking = f"+{HEADS}{branch}:refs/remotes/{self.remote}/{branch}"
-            speaking(self._git).run("fetch", *quiet, "--", self.remote, tracking, timeout_s=REMOTE_TIMEOUT_S)
+            speaking(self._git).run(*QUIET_FETCH, "--", self.remote, tracking, timeout_s=REMOTE_TIMEOUT_S)
             (found,) = contents(self._git, [commit])
         head, _, message = found[1].decode("utf-8", "replace").partition("\n\n") if found is not None else ("", "", "")
         parents = [line[7:] for line in head.splitlines() if line.startswith("parent ")]
@@ -203,12 +200,12 @@ class Branches:
             return gone
         only_if = f"--force-with-lease={HEADS}{branch}:{commit}"
         try:
-            words = (*_PUSH, only_if, "--", self.remote, f":{HEADS}{branch}")
+            words = (*PUSH, only_if, "--", self.remote, f":{HEADS}{branch}")
             speaking(self._git).run(*words, timeout_s=REMOTE_TIMEOUT_S)
         except GitFailed as failed:
             if b"[rejected]" in failed.printed:
                 return gone  # it has moved meanwhile
-            message = f"{branch} is overtaken and could not be taken away: {_said(failed)}"
+            message = f"{branch} is overtaken and could not be taken away: {said(failed)}"
             raise NotPushed(message, f"git push {self.remote} --delete {branch}") from failed
         return True
 
@@ -232,9 +229,3 @@ class Branches:
 
 def _branch(ref: str) -> str:
     return ref.removeprefix(HEADS).removeprefix(MARKS)
-
-
-def _said(failed: GitFailed) -> str:
-    lines = failed.printed.decode("utf-8", "replace").splitlines()
-    told = " ".join([*(line for line in lines if line.startswith("!")), str(failed)])
-    return clip(" ".join(told.replace("remote: ", "").split()), 300)

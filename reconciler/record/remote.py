@@ -24,6 +24,9 @@ TRIES_MAX: Final = 12
 """Others pushed first, so often in a row."""
 PAUSE_S: Final = 0.1
 """After the first of these; each later one is longer by half, and drawn from that at random."""
+PUSH: Final = ("push", "--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no")
+"""Never forced, and no program of the repository runs."""
+QUIET_FETCH: Final = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
 _MOVED: Final = ("[rejected]", "cannot lock ref", "failed to update ref", "incorrect old value")
 """What a push says when somebody else was first."""
 _PROTOCOLS: Final = "file:git:http:https:ssh"
@@ -78,14 +81,14 @@ class Remote:
         Raises:
             NotShared: the remote cannot be reached.
         """
-        quiet = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance")
+        words = (*QUIET_FETCH, "--no-auto-maintenance", "--", self.name, f"+{REF}:{self._tracking}")
         try:
             # Ours is only where the remote's was last seen, so it may go back with it.
-            self._git.run("fetch", *quiet, "--", self.name, f"+{REF}:{self._tracking}", timeout_s=REMOTE_TIMEOUT_S)
+            self._git.run(*words, timeout_s=REMOTE_TIMEOUT_S)
         except GitFailed as failed:
             if "couldn't find remote ref" in str(failed):
                 return None
-            raise self._not_shared("fetch", str(failed)) from failed
+            raise self._not_shared("fetch", failed) from failed
         return self._branch.tip(self._tracking)
 
     def behind(self) -> bool:
@@ -99,33 +102,46 @@ class Remote:
             NotShared: it could not be pushed. Nothing is lost, it is on this machine.
         """
         for turn in range(TRIES_MAX):
-            said = self._push()
-            if said is None:
+            failed = self._push()
+            if failed is None:
                 return
-            if not any(word in said for word in _MOVED):
-                raise self._not_shared("push", said)
+            if not was_first(failed):
+                raise self._not_shared("push", failed)
             theirs = self.fetch()
             if theirs is not None:
                 self._branch.merge(theirs, chosen)
             self._sleep(random.uniform(0, PAUSE_S * 1.5**turn))  # noqa: S311
         raise self._not_shared("push", f"others pushed first {TRIES_MAX} times in a row")
 
-    def _push(self) -> str | None:
-        """Push once; what git says against it, or None."""
-        plain = ("--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no")
+    def _push(self) -> GitFailed | None:
+        """Push once; what git has against it, or None."""
         try:
-            self._git.run("push", *plain, "--", self.name, f"{REF}:{REF}", timeout_s=REMOTE_TIMEOUT_S)
+            self._git.run(*PUSH, "--", self.name, f"{REF}:{REF}", timeout_s=REMOTE_TIMEOUT_S)
         except GitFailed as failed:
-            lines = failed.printed.decode("utf-8", "replace").splitlines()
-            return "\n".join([*(line for line in lines if line.startswith("!")), str(failed)])
+            return failed
         return None
 
-    def _not_shared(self, what: str, said: str) -> NotShared:
+    def _not_shared(self, what: str, failed: GitFailed | str) -> NotShared:
         fix = f"git {what} {self.name} {REF}" if what == "push" else f"git fetch {self.name}"
-        reason = clip(" ".join(said.replace("remote: ", "").split()), 300)
+        reason = failed if isinstance(failed, str) else said(failed)
         return NotShared(
             f"the record could not be {what}ed {'to' if what == 'push' else 'from'} {self.name}: {reason}", fix
         )
+
+
+def _against(failed: GitFailed) -> str:
+    lines = failed.printed.decode("utf-8", "replace").splitlines()
+    return " ".join([*(line for line in lines if line.startswith("!")), str(failed)])
+
+
+def was_first(failed: GitFailed) -> bool:
+    """Whether a push was refused because somebody else has moved what was pushed to."""
+    return any(word in _against(failed) for word in _MOVED)
+
+
+def said(failed: GitFailed) -> str:
+    """What git and the remote said of a push or fetch, in a line."""
+    return clip(" ".join(_against(failed).replace("remote: ", "").split()), 300)
 
 
 def speaking(git: Git) -> Git:

@@ -109,5 +109,5 @@ def live(
             kind = cluster.world.carry_out(losses)
             cluster.sign()
             before_each_record()
-            assert loop.record(cluster.world.desired, done, kept) == ()
+            assert loop.record(cluster.world.desired, done, kept).told == ()
     loop.record(cluster.world.desired, loop.Pass(cluster.look(), ()), kept)

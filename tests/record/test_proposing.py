@@ -366,7 +366,7 @@ def test_apply_proposes_and_status_shows_it(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: tuple[str, ...]
 ) -> None:
     """The commands as they are, at the look of a cluster that was carried out by hand."""
-    monkeypatch.setattr(loop, "look", lambda *_: place.look())
+    monkeypatch.setattr(loop, "look", lambda *_, **__: place.look())
     for module in (apply_command, status_command):
         monkeypatch.setattr(module, "connect", lambda _: None)
     asked, manifests = tmp_path / "asked", str(place.root / "manifests")

@@ -85,7 +85,7 @@ def test_the_cluster_wins_where_the_record_has_another_verdict(told: tuple[Path,
     path = next(path for path in on(other) if "/verdicts/" in path)
     Branch(other).put({path: b"{}\n"}, lambda path, there, new: new, str)
     kept = recording(other, cluster.world.desired)
-    (said,) = loop.record(cluster.world.desired, loop.Pass(cluster.look(), ()), kept)
+    (said,) = loop.record(cluster.world.desired, loop.Pass(cluster.look(), ()), kept).told
     assert said.startswith("record and cluster disagree: ")
     assert "the verdict on the cluster is another" in said
     assert on(other)[path] == on(root)[path]
@@ -101,7 +101,7 @@ def test_an_attempt_that_is_not_on_the_cluster_any_more_stays_on_record_and_is_t
     assert not isinstance(look.observed.attempts, Unread)
     less = replace(look, observed=replace(look.observed, attempts=look.observed.attempts[1:]))
     kept = recording(other, cluster.world.desired)
-    (said,) = loop.record(cluster.world.desired, loop.Pass(less, ()), kept)
+    (said,) = loop.record(cluster.world.desired, loop.Pass(less, ()), kept).told
     assert "its folder is not on the cluster any more" in said
     assert on(other) == on(root)
 
@@ -157,12 +157,12 @@ def test_a_remote_that_is_down_stops_no_pass_and_is_asked_less_and_less(
     kept = recording(other, cluster.world.desired)
     git(other, "remote", "set-url", "origin", "/nowhere")
     one = loop.Pass(cluster.look(), ())
-    said = loop.record(cluster.world.desired, one, kept)
+    said = loop.record(cluster.world.desired, one, kept).told
     (first,) = said
     assert "could not be pushed to origin" in first
     assert f"git push origin {REF}" in first
     two = loop.Pass(cluster.look(kept.wanted(cluster.world.desired)), ())
-    assert loop.record(cluster.world.desired, two, kept) == ()  # half a minute has not passed
+    assert loop.record(cluster.world.desired, two, kept).told == ()  # half a minute has not passed
     assert len(kept.recorder.close()) == 1  # and once more at the end
     assert PLACE in "".join(on(other))
 
@@ -173,5 +173,5 @@ def test_what_cannot_be_written_stops_no_pass(told: tuple[Path, Cluster], tmp_pa
     git(other, "remote", "remove", "origin")
     kept = recording(other, cluster.world.desired)
     (other / ".git/refs/heads/reconcile").write_text("in the way")
-    (said,) = loop.record(cluster.world.desired, loop.Pass(cluster.look(), ()), kept)
+    (said,) = loop.record(cluster.world.desired, loop.Pass(cluster.look(), ()), kept).told
     assert "could not be put on record" in said
