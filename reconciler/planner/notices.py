@@ -167,7 +167,7 @@ def _stage(seen: Seen, status: StageStatus, told: Collection[str]) -> Iterator[N
         if rung.outcome == "failed" and key not in told:  # the evidence is not gathered for nothing
             yield _gate_failed(seen, status, rung, key)
     for told_so in rewritten(status):
-        yield _astray(seen, status.stage, status.attempt, told_so.partition(". ")[0], told_so)
+        yield _astray(seen, status.stage, status.attempt, f"rewritten under {status.attempt}", told_so)
     if status.phase is Phase.HELD:
         yield _hold(seen, status)
     if status.phase is Phase.DONE and status.reason is not Reason.ADOPTED:

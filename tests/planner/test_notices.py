@@ -152,7 +152,8 @@ def test_a_commit_that_lacks_an_approval_is_a_hold_and_a_history_that_was_rewrit
         "git commit -S --allow-empty",
     )
     assert told(replace(at, plan=replace(at.plan, approval=replace(lacking, passing=True))), None)[0] == []
-    assert shown(told(at, mark)[0]) == [("hold over", "pending", "reconcile/quickstart")]
+    found, mark = told(at, mark)
+    assert shown(found) == [("hold over", "pending", "reconcile/quickstart")]
     stages = at.plan.stages
     lost = Condition(IN_HISTORY, "False", "HistoryRewritten", "0123 was applied at abc, which is not there. Tag it.")
     astray = replace(at, plan=replace(at.plan, stages=(replace(stages[0], conditions=(lost,)), *stages[1:])))
