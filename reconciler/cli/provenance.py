@@ -67,7 +67,7 @@ class Provenance:
                 catalog = loading.load(list(self._folder(last.manifests).items())).catalog
                 rule = catalog.campaign(campaign).spec.authority if campaign in catalog.campaigns else None
                 if rule is not None:
-                    yield f"{APPLIED}, by the record", rule
+                    yield f"the record of {APPLIED}", rule
 
     def _manifests(self, commit: str) -> Mapping[str, bytes]:
         """What was applied at a commit, as the record has it."""

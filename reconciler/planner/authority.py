@@ -54,7 +54,7 @@ def _applied(text: str | Unread | None) -> Authority | None:
     if text is None:
         return None
     if isinstance(text, Unread):
-        raise ValueError(text.why)
+        raise ValueError(clip(text.why, 300))
     try:
         wants = json.loads(text)["wants"].get(CAMPAIGN, {})
         signed, reviewed = wants.get(f"{_RULE}.signed", "False"), wants.get(f"{_RULE}.reviewed")

@@ -10,11 +10,13 @@ from typing import Final
 from reconciler.model.authority import Strayed
 from reconciler.record.commits import is_shallow
 from reconciler.record.files import SUFFIXES
-from reconciler.record.git import Git
+from reconciler.record.git import Git, GitFailed
 from reconciler.record.objects import FILE, PROGRAM, listed
 
 COMMITS_MAX: Final = 1000
 """Of a campaign's jobs; further ones are not looked at."""
+STRAYED_MAX: Final = 50
+"""Each costs a few commands; it is one notice a stage, however many they are."""
 COMMITS_COMPARED_MAX: Final = 500
 """Of the history, the newest first: their manifests are compared with those that were applied."""
 FILES_COMPARED_MAX: Final = 20_000
@@ -33,6 +35,7 @@ def strayed(git: Git, head: str, commits: Iterable[str], folders: Sequence[str],
     Raises:
         GitFailed: git cannot tell.
     """
+    folders = [folder for folder in folders if folder not in ("", ".")]
     asked = [name for name in sorted(set(commits))[:COMMITS_MAX] if _NAME.fullmatch(name) and name != head]
     if not asked or not head:
         return {}
@@ -40,15 +43,15 @@ def strayed(git: Git, head: str, commits: Iterable[str], folders: Sequence[str],
     words = "".join(f"{name}\n" for name in (*asked, f"^{head}"))
     beyond = set(git.text("rev-list", "--ignore-missing", "--stdin", stdin=words.encode()).split())
     here = _here(git, asked)
-    out = [name for name in asked if name in beyond or name not in here]
+    out = [name for name in asked if name in beyond or name not in here][:STRAYED_MAX]
     if not out:
         return {}
     shallow = is_shallow(git)
     found = {}
     for name in out:
-        again = _again(git, head, folders, _there(git, name, folders)) if name in here and not shallow else ""
+        again = _again(git, head, folders, _changed(git, head, name, folders)) if name in here and not shallow else ""
         texts = {} if again else kept(name)  # the record is read last: it may be long
-        if name not in here and not shallow:
+        if texts and name not in here and not shallow:
             again = _again(git, head, folders, _named(name, texts))
         found[name] = Strayed(name in here, not shallow, again, bool(texts))
     return found
@@ -59,10 +62,18 @@ def _here(git: Git, names: Sequence[str]) -> set[str]:
     return {line.split()[0] for line in told if line.endswith(" commit")}
 
 
-def _there(git: Git, commit: str, folders: Sequence[str]) -> dict[str, str]:
-    """Path → git's name for the content, of the manifests at a commit."""
-    plain = (each for each in listed(git, commit, folders) if each.mode in (FILE, PROGRAM))
-    return {each.path: each.name for each in plain if each.path.endswith(SUFFIXES)}
+def _changed(git: Git, head: str, commit: str, folders: Sequence[str]) -> dict[str, str]:
+    """Path → git's name for the content, of the manifests that were changed from where a commit left the history of
+    `head`; an empty name for one that was taken away. What others changed meanwhile is another matter."""
+    there = {each.path: each.name for each in listed(git, commit, folders) if each.mode in (FILE, PROGRAM)}
+    try:
+        base = git.text("merge-base", head, commit).strip()
+        differ = git.text("diff-tree", "-r", "-z", "--no-renames", "--name-only", base, commit, "--", *folders)
+    except GitFailed as failed:
+        if failed.status != 1:
+            raise
+        differ = "\0".join(there)  # they have nothing in common
+    return {path: there.get(path, "") for path in differ.split("\0") if path.endswith(SUFFIXES)}
 
 
 def _named(commit: str, texts: Mapping[str, bytes]) -> dict[str, str]:
@@ -73,15 +84,16 @@ def _named(commit: str, texts: Mapping[str, bytes]) -> dict[str, str]:
 
 def _again(git: Git, head: str, folders: Sequence[str], held: Mapping[str, str]) -> str:
     """The newest commit of the history whose manifests are these: what a squash or a rebase made of the commit."""
-    if not held or any("\n" in path for path in held):
+    if any("\n" in path for path in held):
         return ""
-    most = max(1, min(COMMITS_COMPARED_MAX, FILES_COMPARED_MAX // len(held)))
+    most = max(1, min(COMMITS_COMPARED_MAX, FILES_COMPARED_MAX // max(1, len(held))))
     history = git.text("rev-list", f"--max-count={most}", head, "--", *folders).split()
     asked = [f"{commit}:{path}" for commit in history for path in held]
     told = git.text("cat-file", "--batch-check=%(objectname)", stdin=_lines(asked)).splitlines()
+    names = ["" if line.endswith(" missing") else line for line in told]
     wanted = list(held.values())
     for number, commit in enumerate(history):
-        if told[number * len(wanted) : (number + 1) * len(wanted)] == wanted:
+        if names[number * len(wanted) : (number + 1) * len(wanted)] == wanted:
             return commit
     return ""
 

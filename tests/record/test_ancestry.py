@@ -65,6 +65,49 @@ def test_a_branch_that_was_applied_and_then_squashed_is_no_alarm(root: Path) -> 
     assert found(root, applied, kept=kept) == {applied: Strayed(here=False, known=True, again=squashed, recorded=True)}
 
 
+def test_a_squash_onto_what_others_changed_meanwhile_is_no_alarm(root: Path) -> None:
+    """The manifests were never together as they were applied; what the branch changed of them is there."""
+    git(root, "switch", "-q", "-c", "change")
+    applied = change(root, "as applied")
+    git(root, "switch", "-q", "main")
+    (root / "manifests/another.yaml").write_text("kind: Campaign")
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "Another campaign")
+    git(root, "merge", "-q", "--squash", "change")
+    git(root, "commit", "-q", "-m", "Squashed")
+    assert found(root, applied)[applied].again == head(root)
+
+
+def test_a_manifest_that_was_taken_away_is_to_be_away_again(root: Path) -> None:
+    git(root, "switch", "-q", "-c", "change")
+    git(root, "rm", "-q", "manifests/campaign.yaml")
+    git(root, "commit", "-q", "-m", "Taken away")
+    applied = head(root)
+    git(root, "switch", "-q", "main")
+    assert found(root, applied)[applied].again == ""
+    git(root, "merge", "-q", "--squash", "change")
+    git(root, "commit", "-q", "-m", "Squashed")
+    assert found(root, applied)[applied].again == head(root)
+
+
+def test_manifests_at_the_top_of_the_repository_are_compared_too(root: Path) -> None:
+    git(root, "switch", "-q", "-c", "change")
+    applied = change(root, "as applied")
+    git(root, "switch", "-q", "main")
+    git(root, "merge", "-q", "--squash", "change")
+    git(root, "commit", "-q", "-m", "Squashed")
+    assert strayed(Git(root), head(root), [applied], ["."], lambda commit: {})[applied].again == head(root)
+
+
+def test_a_history_that_begins_anew_has_nothing_in_common(root: Path) -> None:
+    applied = head(root)
+    git(root, "switch", "-q", "--orphan", "anew")
+    (root / "README").write_text("anew")
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "Anew")
+    assert found(root, applied) == {applied: Strayed(here=True, known=True)}
+
+
 def test_a_rebase_that_kept_the_manifests_is_no_alarm(root: Path) -> None:
     applied = change(root, "as applied")
     git(root, "reset", "-q", "--hard", "HEAD~1")

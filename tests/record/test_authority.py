@@ -104,7 +104,7 @@ def test_a_campaign_that_moves_to_another_workspace_takes_its_rule_along(root: P
     live(root, Cluster.of(root), 1)
     rewrite(root, RULE, "")
     git(root, "commit", "-q", "-m", "A new workspace")
-    assert "what was last applied, by the record asks for a signed commit" in missing(look(root, None)[1])
+    assert "the record of what was last applied asks for a signed commit" in missing(look(root, None)[1])
 
 
 def test_a_plan_that_lacks_an_approval_can_be_reviewed_and_is_the_same_plan(root: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_plan_that_lacks_an_approval_can_be_reviewed_and_is_the_same_plan(root
     assert missing(look(root, before)[1])
     text = reconcile(root, "plan", "--at", "HEAD", "--base", "HEAD~1", "--format", "markdown", "-o", "next.plan")
     assert "- before it is applied: " in text
-    assert "is not signed, and its manifest and what was last applied, by the record ask for a signed commit" in text
+    assert "is not signed, and its manifest and the record of what was last applied ask for a signed commit" in text
     assert (root / "next.plan").exists()
 
 
@@ -136,7 +136,7 @@ def test_a_history_that_is_rewritten_under_a_done_stage_is_noticed_and_holds_not
     was = head(root)
     git(root, "commit", "-q", "--amend", "--allow-empty", "-m", "Signed by nobody, and another commit")
     assert "HistoryRewritten" not in reconcile(root, "status", "--at", "HEAD"), "the manifests are those of a commit"
-    rewrite(root, "shift: strong\n  tokens: 1.5M\n", "shift: strong\n  tokens: 1.4M\n")
+    rewrite(root, RULE, RULE.replace("true", "true, reviewed: main"))
     git(root, "commit", "-q", "--amend", "-m", "Another plan")
     told = " ".join(reconcile(root, "status", "--at", "HEAD").split())
     assert re.search(

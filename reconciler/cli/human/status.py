@@ -75,7 +75,7 @@ def render(plan: Plan, observed: Observed, width: int, *, conditions: bool) -> R
             )
         )
     parts += refusals(plan.refusals)
-    parts += approval(plan.approval) if plan.approval.missing else ()
+    parts += (Text(), *approval(plan.approval)) if plan.approval.missing else ()
     for action in plan.actions:
         if action.upkeep is not None:
             parts.append(Text.assemble((f"{action.key.stage}: ", "bold"), f"{action.reason}: {action.summary}"))
