@@ -63,8 +63,8 @@ class StagePart:
     why: Why
     place: Link
     forecast: StageForecast | None
-    share: float
-    """Of its tokens that are trained."""
+    share: float | None
+    """Of its tokens that are trained; None where the look could not tell."""
     open: bool
     """Whether it is what a person looks for first."""
 
@@ -128,8 +128,8 @@ def content_of(
         looked_at=clock(observed.now_s),
         source=source,
         headline=_headline(plan, observed),
-        tiles=tuple(_tiles(plan)),
-        stages=tuple(_stages(desired, observed, plan, places)),
+        tiles=tuple(_tiles(plan)) if read is not None else (),
+        stages=tuple(_stages(desired, observed, plan, places, known=read is not None)),
         read=read,
         flows=flows(plan),
         outlook=plan.outlook,
@@ -167,10 +167,10 @@ def _headline(plan: Plan, observed: Observed) -> Headline:
     following = next((action for action in plan.actions if action.key.stage == first.stage), None)
     state = f"{first.stage} is {first.phase.lower()}"
     if first.strategy and first.phase is Phase.TRAINING:
-        state = f"{first.stage} trains with {first.strategy}"
+        state = f"{first.stage} {'trains' if first.job else 'is to be trained'} with {first.strategy}"
     unread = (observed.jobs, observed.attempts, observed.receipts)
     tone = STOP if blocked else WARN if any(isinstance(part, Unread) for part in unread) else BUSY
-    told = f"{following.key.kind}: {following.summary}. {way_on}" if following is not None else way_on
+    told = f"{following.summary}. {way_on}" if following is not None else way_on
     return Headline(tone, state, f"{first.reason}: {first.message}", told)
 
 
@@ -185,7 +185,7 @@ def _tiles(plan: Plan) -> Iterator[Tile]:
     newest = running or next((status for status in reversed(plan.stages) if status.loss is not None), None)
     if newest is not None and newest.loss is not None:
         rate = f", LR {newest.learning_rate:.3g}" if newest.learning_rate is not None else ""
-        yield Tile("Training loss", f"{newest.loss:.3f}", f"{newest.stage}, iteration {newest.iteration:,}{rate}")
+        yield Tile("Training loss", f"{newest.loss:.3f}", f"{newest.stage}{rate}")
     total = plan.outlook
     if total is not None:
         spent = total.spent / total.bound if total.bound else 0.0
@@ -199,7 +199,7 @@ def _tiles(plan: Plan) -> Iterator[Tile]:
 # --- stages ----------------------------------------------------------------------------------------------------------
 
 
-def _stages(desired: Desired, observed: Observed, plan: Plan, places: Places) -> Iterator[StagePart]:
+def _stages(desired: Desired, observed: Observed, plan: Plan, places: Places, *, known: bool) -> Iterator[StagePart]:
     forecasts = {forecast.stage: forecast for forecast in plan.forecasts}
     current = next((status.stage for status in plan.stages if status.phase is not Phase.DONE), None)
     for status in plan.stages:
@@ -211,6 +211,6 @@ def _stages(desired: Desired, observed: Observed, plan: Plan, places: Places) ->
             why=why(desired, observed, plan, stage),
             place=places.of_line(desired.catalog.where(stage)),
             forecast=forecasts.get(status.stage),
-            share=min(1.0, max(0.0, share)),
+            share=min(1.0, max(0.0, share)) if known else None,
             open=status.stage == current or status.phase is Phase.HELD,
         )

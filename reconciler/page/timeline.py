@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from reconciler.model.observed import Job, JobState
 from reconciler.model.plan import ActionKey, Plan
-from reconciler.model.quantities import format_duration
+from reconciler.model.quantities import counted, format_duration
 from reconciler.planner.ledger import Books
 from reconciler.planner.look import Look
 from reconciler.planner.why import what_of
@@ -22,6 +23,8 @@ BAR: Final = 14
 AXIS: Final = 24
 NARROW: Final = 2.0
 """A job is never drawn narrower."""
+JOBS_TOLD: Final = 200
+"""The last of the campaign's jobs are told one by one."""
 _STEPS_S: Final = (
     *(60 * n for n in (1, 2, 5, 10, 15, 30)),
     *(3600 * n for n in (1, 2, 3, 6, 12)),
@@ -61,6 +64,9 @@ class Row:
     outcome: str
     y: int
     bars: tuple[Bar, ...]
+    """As they are drawn: jobs that would lie over each other are one."""
+    jobs: tuple[Bar, ...]
+    """Of the last of the campaign, each by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,8 @@ class Drawn:
     ticks: tuple[Tick, ...]
     now_x: float
     height: int
+    jobs: int
+    """All of them, told or not."""
     width: int = WIDTH
     left: int = LABELS
     bar: int = BAR
@@ -98,22 +106,58 @@ def drawn(plan: Plan, look: Look, books: Books) -> Drawn | None:
         return round(LABELS + (WIDTH - LABELS - 4) * min(1.0, max(0.0, (at_s - first) / span)), 2)
 
     names = {entry.attempt: (entry.strategy, entry.outcome) for entry in books.entries}
-    order = {status.stage: number for number, status in enumerate(plan.stages)}
-    began = {
-        who: min((at for _, j in jobs if (at := _begins(j)) is not None), default=now)
-        for who, jobs in by_attempt.items()
-    }
+    told = sorted(times)[-JOBS_TOLD:][0]
     rows = []
-    for number, who in enumerate(sorted(by_attempt, key=lambda who: (order.get(who[0], len(order)), began[who]))):
+    for number, who in enumerate(_in_order(plan, by_attempt)):
         strategy, outcome = names.get(who[1], ("", "not judged"))
-        bars = tuple(_bar(key, job, now, place) for key, job in by_attempt[who] if _begins(job) is not None)
-        rows.append(Row(who[0], strategy, who[1], outcome, AXIS + number * ROW, bars))
-    return Drawn(tuple(rows), tuple(_ticks(first, now, place)), place(now), AXIS + len(rows) * ROW + 6)
+        each = [(at, _bar(key, job, now, place)) for key, job in by_attempt[who] if (at := _begins(job)) is not None]
+        jobs = tuple(bar for at, bar in each if at >= told)
+        bars = tuple(_side_by_side([bar for _, bar in each]))
+        rows.append(Row(who[0], strategy, who[1], outcome, AXIS + number * ROW, bars, jobs))
+    height = AXIS + len(rows) * ROW + 6
+    return Drawn(tuple(rows), tuple(_ticks(first, now, place)), place(now), height, len(times))
 
 
-def _jobs(campaign: str, look: Look) -> dict[tuple[str, str], list[tuple[ActionKey, Job]]]:
+Who = tuple[str, str]
+"""Stage and attempt."""
+Jobs = Mapping[Who, Sequence[tuple[ActionKey, Job]]]
+
+
+def _in_order(plan: Plan, jobs: Jobs) -> list[Who]:
+    """As the campaign's stages are, and then as they began."""
+    order = {status.stage: number for number, status in enumerate(plan.stages)}
+
+    def place(who: Who) -> tuple[int, float]:
+        times = [at for _, job in jobs[who] if (at := _begins(job)) is not None]
+        return order.get(who[0], len(order)), min(times, default=math.inf)
+
+    return sorted(jobs, key=place)
+
+
+def _side_by_side(bars: Sequence[Bar]) -> Iterator[Bar]:
+    """Bars of one kind and state that would lie over each other become one, so that months of jobs can be drawn."""
+    some: list[Bar] = []
+    for bar in bars:
+        if some and (bar.kind, bar.state) == (some[0].kind, some[0].state) and bar.x < some[-1].x + some[-1].width:
+            some.append(bar)
+            continue
+        yield from _as_one(some)
+        some = [bar]
+    yield from _as_one(some)
+
+
+def _as_one(bars: Sequence[Bar]) -> Iterator[Bar]:
+    if len(bars) < 2:
+        yield from bars
+        return
+    first, last = bars[0], bars[-1]
+    what = f"{counted(len(bars), 'job')}, {first.what} to {last.what}"
+    yield replace(first, width=round(last.x + last.width - first.x, 2), what=what, job="", took=f"to {last.began}")
+
+
+def _jobs(campaign: str, look: Look) -> Jobs:
     by_id = {receipt.job_id: receipt.key for receipt in look.receipts if receipt.job_id}
-    found: dict[tuple[str, str], list[tuple[ActionKey, Job]]] = {}
+    found: dict[Who, list[tuple[ActionKey, Job]]] = {}
     for job in look.jobs:
         key = ActionKey.parse(job.key or by_id.get(job.job_id, ""))
         if key is not None and key.campaign == campaign and key.kind.submits:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -47,3 +50,17 @@ def test_a_rung_starts_again_from_the_stage_s_source(quickstart: Repository) -> 
     scripts = list((quickstart.workspace / stage["path"]).glob("jobs/l0-n0-train.pbs"))
     assert len(scripts) == 1
     assert f"/stage-2/{source}/leg-0" in scripts[0].read_text()
+
+
+def test_its_report_is_a_file_or_followed_until_ctrl_c(quickstart: Repository) -> None:
+    assert quickstart.run("report").startswith("report/index.html")
+    page = (quickstart.root / "report" / "index.html").read_text()
+    assert "All stages are done" in page and "val-D0 +" in page
+    command = quickstart.command("report", "--serve")
+    with subprocess.Popen(command, cwd=quickstart.root, stdout=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout is not None
+        address = serving.stdout.readline().split()[0]
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            assert b"All stages are done" in answer.read()
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(timeout=60) == 0

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
-from reconciler.model.observed import Job, LogPoint, LogWindow, TrainLog
+from reconciler.domain.loading import load
+from reconciler.model.observed import LogPoint, LogWindow, TrainLog
 from reconciler.model.plan import Action, ActionKind
 from reconciler.page.content import Page, content_of
+from reconciler.page.curves import POINTS_MAX
 from reconciler.page.links import Forge, Places
-from tests.planner.world import NOW_S, World, iterations_of, quickstart, rate
+from reconciler.planner.desired import Desired
+from tests.planner.world import NOW_S, SITE, World, iterations_of, quickstart, rate
 
 GITHUB = Forge("https://github.com/example/cpt", "/commit/{commit}", "/blob/{commit}/{file}#L{line}")
 LOSSES = (
@@ -20,6 +25,14 @@ LOSSES = (
     {"val-D0": 2.41, "val-D1": 2.55, "val-D2": 2.21, "val-D3": 3.22},
     {"val-D0": 2.43, "val-D1": 2.57, "val-D2": 2.24, "val-D3": 2.41},
 )
+
+
+def auroragpt() -> Desired:
+    """The AuroraGPT campaign as it is shipped, with lists of whatever content."""
+    files = sorted((Path(__file__).parents[2] / "manifests" / "auroragpt-v1").glob("*.yaml"))
+    loaded = load([(file.name, re.sub(r"(?m)^ +sha256: .*$", "", file.read_text()).encode()) for file in files])
+    assert loaded.ok, loaded.problems
+    return Desired(loaded.catalog, "auroragpt-v1", "c" * 40, False, SITE)
 
 
 def wavy(number: int) -> float:
@@ -87,14 +100,8 @@ def story(*, running: bool = True) -> Told:
     return world
 
 
-def page_of(world: World, points_max: int | None = None, places: Places | None = None) -> Page:
+def page_of(world: World, points_max: int = POINTS_MAX, places: Places | None = None) -> Page:
     """The report of a world."""
     desired = world.desired
     places = places or Places(desired.revision, GITHUB, frozenset({desired.revision}))
-    more = {} if points_max is None else {"points_max": points_max}
-    return content_of(desired, world.look(), world.plan(), places, "the cluster", **more)
-
-
-def job_of(world: World, number: int) -> Job:
-    """A job by its place in the table."""
-    return world.jobs[number]
+    return content_of(desired, world.look(), world.plan(), places, "the cluster", points_max)

@@ -52,6 +52,9 @@
     if (lane.n) whole = [Math.min(whole[0], lane.x[0]), Math.max(whole[1], lane.x[lane.n - 1])];
   }
   for (const set of sets) for (const [x] of set.way) whole = [Math.min(whole[0], x), Math.max(whole[1], x)];
+  if (!(whole[1] > whole[0])) { // nothing is logged: all that is declared
+    for (const each of declared) for (const [x] of each.points) whole = [Math.min(whole[0], x), Math.max(whole[1], x)];
+  }
   if (!(whole[1] > whole[0])) whole = [0, Math.max(1, whole[1])];
   let view = whole.slice();
 
@@ -128,15 +131,16 @@
   const charts = {};
   const sync = uPlot.sync("report");
   const visible = (lane) => lane.n > 0 && (lane.way || shown.left);
+  const below = lanes.filter((lane) => !lane.way).concat(lanes.filter((lane) => lane.way)); // in the order they are drawn
 
   function lossTables(width) {
-    return lanes.filter(visible).map((lane) => {
+    return below.filter(visible).map((lane) => {
       const part = cut(lane, view[0], view[1], width);
       return shown.range ? [part.x, part.low, part.high, part.mean] : [part.x, part.mean];
     });
   }
   function rateTables(width) {
-    const drawn = lanes.filter(visible).map((lane) => {
+    const drawn = below.filter(visible).map((lane) => {
       const part = cut(lane, view[0], view[1], width);
       return [part.x, part.rate];
     });
@@ -158,7 +162,7 @@
   }
 
   function lossSeries() {
-    return lanes.filter(visible).flatMap((lane) => {
+    return below.filter(visible).flatMap((lane) => {
       const line = lane.way ? colour.blue : colour.faint;
       const of = lane.way ? "" : ", strategy left";
       const mean = { label: "mean" + of, stroke: line, width: 1.5, points: { show: few(lane) } };
@@ -168,11 +172,11 @@
   }
   const few = (lane) => lane.n < 60;
   function lossBands() {
-    return shown.range ? lanes.filter(visible).map((lane, i) => ({ series: [i * 3 + 2, i * 3 + 1], fill: lane.way ? colour.range : colour.grid })) : [];
+    return shown.range ? below.filter(visible).map((lane, i) => ({ series: [i * 3 + 2, i * 3 + 1], fill: lane.way ? colour.range : colour.aside })) : [];
   }
   function rateSeries() {
-    const drawn = lanes.filter(visible).map((lane) => (
-      { label: "logged", stroke: lane.way ? colour.rate : colour.line, width: 5, points: { show: false } }));
+    const drawn = below.filter(visible).map((lane) => (
+      { label: lane.way ? "logged" : "logged, strategy left", stroke: lane.way ? colour.rate : colour.aside, width: 5, points: { show: false } }));
     return drawn.concat(declared.filter((each) => (each.way || shown.left) && each.points.length).map((each) => (
       { label: "declared", stroke: each.way ? colour.ink : colour.faint, width: 1.2, dash: [5, 4], points: { show: false } })));
   }
@@ -216,7 +220,7 @@
     let free = bbox.left; // where no name stands yet
     ctx.save();
     ctx.beginPath();
-    ctx.rect(bbox.left, bbox.top - 1, bbox.width, bbox.height + 2);
+    ctx.rect(bbox.left - 6 * dots, bbox.top - 1, bbox.width + 12 * dots, bbox.height + 2);
     ctx.clip();
     for (const run of ordered) {
       if (!run.way && !shown.left) continue;
@@ -234,9 +238,10 @@
           ctx.globalAlpha = run.way ? 0.7 : 0.35;
           ctx.moveTo(x, top); ctx.lineTo(x, bottom); ctx.stroke();
           ctx.globalAlpha = 1;
-          if (kind === "stage" && run.way && u === charts.loss && x + 4 * dots >= free) {
+          if (kind === "stage" && run.way && u === (charts.loss || charts.rate) && x + 4 * dots >= free) {
             ctx.font = 12 * dots + "px system-ui, sans-serif";
             ctx.textBaseline = "top";
+            ctx.textAlign = "left";
             ctx.fillText(run.stage, x + 8 * dots, top + 2 * dots);
             free = x + 14 * dots + ctx.measureText(run.stage).width;
           }
@@ -262,6 +267,7 @@
       width: Math.max(120, holder.clientWidth),
       height: Math.max(80, holder.clientHeight),
       legend: { show: false },
+      padding: [8, 12, 0, 0],
       cursor: { sync: { key: sync.key, setSeries: false }, drag: { x: true, y: false, setScale: false }, points: { size: 7 }, y: false },
       scales: { x: { time: false, range: () => view }, y: { range: (u, low, high) => bounds(u, low, high) } },
       axes: [{ ...axis((u, at) => at.map(tokens), 28), space: 70 }, axis((u, at) => at.map((v) => +v.toPrecision(6)), 56)],
@@ -283,19 +289,21 @@
   const runsPoints = (lane) => lane.runs.reduce((sum, run) => sum + run.n, 0);
 
   function build() {
-    const width = Math.max(120, byId("loss").clientWidth);
+    const width = Math.max(120, byId("rate").clientWidth);
     make("loss", lossSeries(), lossBands(), lossTables(width));
     make("rate", rateSeries(), [], rateTables(width));
     make("validation", validationSeries(), [], validationTables());
   }
   function refill() {
-    const width = Math.max(120, byId("loss").clientWidth);
-    charts.loss.setData(joined(lossTables(width)));
+    const width = Math.max(120, byId("rate").clientWidth);
+    if (charts.loss) charts.loss.setData(joined(lossTables(width)));
     charts.rate.setData(joined(rateTables(width)));
     if (charts.validation) charts.validation.setData(joined(validationTables()));
+    if (at !== null && at >= view[0] && at <= view[1]) pointThere();
   }
 
   let waiting = 0;
+  let at = null; // where the keys have come to
   function show(from, to) {
     const least = Math.max(1, (whole[1] - whole[0]) / 1e6);
     const width = Math.min(Math.max(to - from, least), whole[1] - whole[0]);
@@ -354,7 +362,6 @@
     if (u.cursor.left === null || u.cursor.left < 0) return;
     byId("readout").textContent = words(u.posToVal(u.cursor.left, "x"));
   }
-  let at = null;
   function step(by) {
     const main = lanes.filter(visible).sort((a, b) => b.n - a.n)[0];
     if (!main) return;
@@ -365,9 +372,12 @@
     i = Math.min(main.n - 1, Math.max(0, i + by * skip));
     point(main.x[i]);
   }
+  function pointThere() {
+    for (const chart of Object.values(charts)) chart.setCursor({ left: chart.valToPos(at, "x"), top: 10 });
+  }
   function point(x) {
     at = Math.min(view[1], Math.max(view[0], x));
-    charts.loss.setCursor({ left: charts.loss.valToPos(at, "x"), top: 10 });
+    pointThere();
     byId("readout").textContent = words(at);
   }
 
@@ -450,7 +460,7 @@
     if (!was) return;
     const details = [...document.querySelectorAll("details")];
     if (was.open.length === details.length) details.forEach((each, i) => { each.open = was.open[i]; });
-    if (charts.loss) {
+    if (charts.rate) {
       Object.assign(shown, was.shown, { sets: was.shown.sets.length === sets.length ? was.shown.sets : shown.sets });
       document.querySelectorAll("button[aria-pressed]").forEach((button) => {
         const on = button.dataset.set !== undefined ? shown.sets[Number(button.dataset.set)] : shown[button.dataset.show];
@@ -482,7 +492,7 @@
 
   // --- begin ---------------------------------------------------------------------------------------------------------
 
-  if (byId("loss")) {
+  if (byId("rate")) {
     build();
     for (const holder of document.querySelectorAll(".chart")) hand(holder);
     for (const button of document.querySelectorAll("button[data-do]")) button.addEventListener("click", () => does[button.dataset.do]());
