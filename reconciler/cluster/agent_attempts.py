@@ -48,7 +48,7 @@ TRAIN_LOG = re.compile(r"l(\d{1,4})-n(\d{1,6})-train\.log")
 JOB_LOG = re.compile(r"l(\d{1,4})-n(\d{1,6})-([a-z]+)(?:-([A-Za-z0-9.-]{1,100}))?\.log")
 EXTERNAL = re.compile(r"([a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?)\.json")
 RESULT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})\.(log|json)")
-EVALUATION = re.compile(r"leg-(\d{1,4})-(\d{1,12})")
+EVALUATION = re.compile(r"leg-(\d{1,4})-(\d{1,12})(\.aside-\d{1,4})?")
 EVALUATION_BYTES_MAX = 1024 * 1024
 VALIDATION = re.compile(rb"validation loss at [^|]{0,200}\| lm loss value=\s*([0-9.einfa+-]+?)\s*\|?\s*lm loss PPL=")
 NO_LEG = {
@@ -157,19 +157,27 @@ class Attempts:
         return sorted((int(match.group(1)), int(match.group(2)), name) for match, name in found if match)
 
     def evaluations(self, folder: str) -> "List[Json]":
-        found = []
+        found = {}  # type: Dict[Tuple[int, int], Json]
         for name in self.folders(folder, EVALUATION):
-            path = os.path.join(folder, name)
-            self.disk.check_inside(path)
-            losses = {}
-            for log in self.names(path):
-                chosen = RESULT.fullmatch(log)
-                loss = validation_loss(os.path.join(path, log)) if chosen and chosen.group(2) == "log" else None
-                if loss is not None:
-                    losses[log[: -len(".log")]] = loss
-            leg, iteration = EVALUATION.fullmatch(name).groups()  # type: ignore[union-attr]
-            found.append({"leg": int(leg), "iteration": int(iteration), "losses": losses})
-        return found
+            leg, iteration, aside = EVALUATION.fullmatch(name).groups()  # type: ignore[union-attr]
+            at = (int(leg), int(iteration))
+            seen = found.setdefault(at, {"leg": at[0], "iteration": at[1], "losses": {}, "earlier": 0})
+            losses = self.losses(os.path.join(folder, name))
+            if aside:
+                seen["earlier"] += len(losses)
+            else:
+                seen["losses"] = losses
+        return list(found.values())
+
+    def losses(self, folder: str) -> "Dict[str, float]":
+        self.disk.check_inside(folder)
+        losses = {}
+        for name in self.names(folder):
+            chosen = RESULT.fullmatch(name)
+            loss = validation_loss(os.path.join(folder, name)) if chosen and chosen.group(2) == "log" else None
+            if loss is not None:
+                losses[name[: -len(".log")]] = loss
+        return losses
 
     def verdicts(self, folder: str) -> "Dict[str, str]":
         texts = {}

@@ -26,6 +26,7 @@ class Disk:
         if not root.startswith("/"):
             raise Refused("the workspace is not an absolute path: {!r}".format(root[:200]))
         self.root = os.path.realpath(root)
+        self.safe = set()  # type: set[str]
 
     def missing(self) -> bool:
         """Whether there is no workspace yet. An unmounted file system is not that."""
@@ -58,7 +59,34 @@ class Disk:
             raise Refused("{} leads out of the workspace, to {}".format(path, real))
 
     def make_folder(self, relative: str) -> None:
-        make_folders(self.place(relative))
+        self.place(relative)
+        self.make_safe(relative)
+
+    def make_safe(self, relative: str) -> None:
+        """The folder and those above it in the workspace, each safe in the one above, whoever made it: what is safe in
+        a folder that a crash takes is not, and who made it may have been killed before it was."""
+        if self.root not in self.safe:
+            make_folders(self.root)
+            sync_readable(os.path.dirname(self.root))
+            self.safe.add(self.root)
+        above = self.root
+        for part in relative.split("/"):
+            path = os.path.join(above, part)
+            if path not in self.safe:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(path)
+                sync_readable(above)
+                self.safe.add(path)
+            above = path
+
+    def set_aside(self, relative: str) -> None:
+        """A folder, if it is there, is kept under another name beside it."""
+        path = self.place(relative)
+        if any(part.startswith("global_step") for part in relative.split("/")):
+            raise Refused("{} is part of a checkpoint; it is not set aside".format(relative))
+        if is_there(path):
+            os.rename(path, self._free_name(path))
+            sync_folder(os.path.dirname(path))
 
     def put(self, relative: str, data: bytes, replace: bool = False, aside: bool = False, keep: bool = False) -> None:
         """The file with exactly these bytes, on disk and read back. Over other bytes only with `replace`; with `aside`
@@ -176,8 +204,13 @@ def make_folders(path: str) -> None:
         make_folders(above)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path)
-    with contextlib.suppress(PermissionError):  # a folder may be written to and not read
-        sync_folder(above)
+    sync_readable(above)
+
+
+def sync_readable(folder: str) -> None:
+    """If it may be read: a folder may be written to and not read."""
+    with contextlib.suppress(PermissionError):
+        sync_folder(folder)
 
 
 def sync_folder(folder: str) -> None:

@@ -18,7 +18,6 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
         Refused,
         discard,
         is_there,
-        make_folders,
         read_whole,
         sync_folder,
         write_whole,
@@ -40,7 +39,7 @@ class Journal:
     """One file per action key, replaced whole: an intent, then its result."""
 
     def __init__(self, disk: Disk) -> None:
-        self.folder = os.path.join(disk.root, JOURNAL)
+        self.disk, self.folder = disk, os.path.join(disk.root, JOURNAL)
         disk.check_inside(self.folder)
 
     def path(self, key: str, suffix: str = ".json") -> str:
@@ -70,7 +69,7 @@ class Journal:
         return entry
 
     def write(self, entry: "Json") -> None:
-        make_folders(self.folder)
+        self.disk.make_safe(JOURNAL)
         write_whole(self.path(entry["key"]), json.dumps(entry, sort_keys=True).encode("ascii") + b"\n")
 
     def forget(self, key: str) -> None:

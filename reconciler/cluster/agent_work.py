@@ -28,6 +28,7 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
     from reconciler.cluster.agent_flights import Flights, left_in_log
     from reconciler.cluster.agent_journal import (
         ENTRY_VERSION,
+        JOURNAL,
         KEY,
         Journal,
         attempt_of,
@@ -248,7 +249,8 @@ class Work:
         return outcome(action["key"], "adopted", how, job_id)
 
     def prepare(self, action: "Json") -> None:
-        """Folders, files, removals, in this order. The script comes last, so it is the last thing a full disk stops.
+        """Folders, files, what is removed or set aside, in this order. The script comes last, so it is the last thing
+        that a full disk stops.
 
         A script of which no job came may differ from the one at hand (it names the commit): it is set aside.
         """
@@ -259,6 +261,8 @@ class Work:
             self.disk.put(file["path"], file["text"].encode("utf-8"), keep=bool(file.get("if_absent")))
         for path in action["remove"]:
             self.disk.remove(path)
+        for path in action["aside"]:
+            self.disk.set_aside(path)
         job = action["job"]
         if job is not None:
             self.make_parent(job["script"])
@@ -273,7 +277,7 @@ class Work:
 
     def submit(self, action: "Json") -> "Json":
         key = action["key"]
-        make_folders(self.journal.folder)
+        self.disk.make_safe(JOURNAL)
         try:
             flight = lock_file(self.journal.path(key, ".flight"))
             if flight is None:

@@ -277,6 +277,7 @@ def _evaluation(fields: Fields) -> EvaluationSeen:
         leg=fields.integer("leg"),
         iteration=fields.integer("iteration"),
         losses={name: losses.number(name) for name in losses.names()},
+        earlier=fields.integer("earlier"),
     )
     fields.end()
     return found

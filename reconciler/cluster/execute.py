@@ -89,6 +89,7 @@ def _action(each: BatchAction) -> dict[str, Any]:
         "directories": list(action.directories),
         "files": [{"path": file.path, "text": file.text, "if_absent": file.if_absent} for file in action.files],
         "remove": list(action.remove),
+        "aside": list(action.aside),
         "upkeep": _upkeep(action.upkeep),
         "job": job,
     }

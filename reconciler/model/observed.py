@@ -259,6 +259,8 @@ class EvaluationSeen:
     iteration: int
     losses: Mapping[str, float]
     key: str = ""
+    earlier: int = 0
+    """How many losses are kept aside that were found of an earlier checkpoint of that iteration, which is gone."""
 
 
 @dataclass(frozen=True, slots=True)

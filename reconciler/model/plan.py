@@ -158,6 +158,8 @@ class Action:
     job: JobRequest | None = None
     remove: tuple[str, ...] = ()
     """Files to unlink first (the kill-switch file before a new job); relative to the workspace."""
+    aside: tuple[str, ...] = ()
+    """Folders to keep under another name first: what was found of checkpoints that are gone. By workspace path."""
     trains: Training | None = None
     """Of a training job: what it is declared to do. Its job says the same, so this is not in the digest."""
     upkeep: Upkeep | None = None
@@ -170,6 +172,7 @@ class Action:
             "key": str(self.key),
             "files": {f.path: f.sha256 for f in self.files},
             "remove": list(self.remove),
+            **({"aside": list(self.aside)} if self.aside else {}),
             **({} if self.upkeep is None else {"upkeep": upkeep_semantic(self.upkeep)}),
             "job": None
             if job is None

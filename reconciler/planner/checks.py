@@ -110,9 +110,14 @@ def _paths_broken(plan: Plan, action: Action, observed: Observed) -> Iterator[st
     own = f"{action.key.campaign}/{action.key.stage}/{action.key.attempt}/"
     tools = f"{plan.campaign}/tools/"
     written = [file.path for file in action.files] + list(action.remove)
-    for path in [*written, *(f"{folder}/" for folder in action.directories)]:
+    for path in [*written, *(f"{folder}/" for folder in (*action.directories, *action.aside))]:
         if not path.startswith((own, tools)) or ".." in path.split("/"):
             yield f"{action.key} touches {path}, outside its attempt"
+    for path in action.aside:
+        if not path.startswith(f"{own}evaluations/"):
+            yield f"{action.key} sets {path} aside, which is no evaluation"
+        elif any(path == f"{own}evaluations/leg-{leg}-{at}" for leg, at in _checkpoints(action, observed)):
+            yield f"{action.key} sets {path} aside, whose checkpoint is there"
     for path in written:
         if path in action.remove and path == f"{own}leg-{action.key.leg}/latest" and not _complete(action, observed):
             continue  # it names what a first save left unfinished
@@ -122,8 +127,13 @@ def _paths_broken(plan: Plan, action: Action, observed: Observed) -> Iterator[st
 
 def _complete(action: Action, observed: Observed) -> bool:
     """Whether the action's leg has a complete checkpoint, or may have one."""
-    key, attempts = action.key, observed.attempts
-    if isinstance(attempts, Unread):
+    if isinstance(observed.attempts, Unread):
         return True
-    same = [seen for seen in attempts if (seen.stage, seen.attempt) == (key.stage, key.attempt)]
-    return any(c.complete for seen in same for leg in seen.legs if leg.index == key.leg for c in leg.checkpoints)
+    return any(leg == action.key.leg for leg, _ in _checkpoints(action, observed))
+
+
+def _checkpoints(action: Action, observed: Observed) -> Iterator[tuple[int, int]]:
+    """(leg, iteration) of the complete checkpoints of the action's attempt, as far as they could be read."""
+    attempts = () if isinstance(observed.attempts, Unread) else observed.attempts
+    same = [s for s in attempts if (s.stage, s.attempt) == (action.key.stage, action.key.attempt)]
+    yield from ((leg.index, c.iteration) for s in same for leg in s.legs for c in leg.checkpoints if c.complete)

@@ -50,6 +50,18 @@ class Evidence:
         ended = (self.ended(kind, leg, detail) for kind, leg, detail in sorted(series))
         return tuple(jobs[-1] for jobs in ended if jobs)
 
+    def last_run(self, leg: int) -> tuple[ActionKey, Receipt] | None:
+        """The training job of a leg that began last, where none lives. One whose qsub left no answer is told by its
+        log."""
+        runs = list(self.ended(ActionKind.TRAIN, leg))
+        for log in self.leg(leg).logs:
+            key = ActionKey.parse(log.key)
+            receipt = self.receipt(key) if key is not None else None
+            if key is not None and receipt is not None and receipt.job_id is None:
+                job_id = next((job.job_id for found, job in self.jobs if found == key), "of unknown id")
+                runs.append((key, replace(receipt, job_id=job_id)))
+        return max(runs, key=lambda run: run[0].ended, default=None)
+
     def left_trace(self, key: ActionKey) -> bool:
         """Whether the files show that the job of this key has run: its log, or a checkpoint that no other log tells
         of."""
@@ -86,6 +98,11 @@ class Evidence:
         """The validation losses at one checkpoint."""
         found = self.seen.evaluations if self.seen else ()
         return next((e for e in found if (e.leg, e.iteration) == (leg, iteration)), None)
+
+    def evaluated_beyond(self, leg: int, iteration: int) -> tuple[EvaluationSeen, ...]:
+        """Evaluations of what comes after this iteration of this leg, but for those that lie aside already."""
+        found = self.seen.evaluations if self.seen else ()
+        return tuple(e for e in found if (e.leg, e.iteration) > (leg, iteration) and (e.losses or not e.earlier))
 
     def verdict(self) -> Verdict | None:
         """The final verdict, if one was written of this attempt; a copy of another's is none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from fractions import Fraction
@@ -15,6 +15,7 @@ from reconciler.launcher import command
 from reconciler.launcher.command import Launch, TrainPaths
 from reconciler.model.datalist import render
 from reconciler.model.manifests import StageManifest
+from reconciler.model.observed import EvaluationSeen
 from reconciler.model.plan import Action, ActionKey, ActionKind, FileWrite, JobRequest, Training
 from reconciler.model.quantities import counted
 from reconciler.model.recipe import Load, Recipe
@@ -77,8 +78,20 @@ class Workshop:
         text = render(mixed.list)
         return FileWrite(f"{self.folder}/lists/leg-{leg}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.txt", text)
 
-    def train(self, leg: int, ended: int, data_list: FileWrite, *, newest: int | None, latest_agrees: bool) -> Action:
-        """The next segment of a leg: from its own newest complete checkpoint, or from the leg's source."""
+    def train(
+        self,
+        leg: int,
+        ended: int,
+        data_list: FileWrite,
+        *,
+        newest: int | None,
+        latest_agrees: bool,
+        gone: Sequence[EvaluationSeen] = (),
+    ) -> Action:
+        """The next segment of a leg: from its own newest complete checkpoint, or from the leg's source.
+
+        `gone`: what was found of checkpoints that are trained anew; the new ones are measured themselves.
+        """
         key = self.key(ActionKind.TRAIN, leg, ended)
         later = newest is not None
         load, iteration, universal = self._load(leg, newest)
@@ -113,6 +126,7 @@ class Workshop:
             directories=(f"{self.folder}/leg-{leg}", f"{self.folder}/jobs"),
             job=self._job(key, "train", {"launches": [self._call(launch)]}, nodes=self.stage.spec.resources.nodes),
             remove=tuple(remove),
+            aside=tuple(f"{self.folder}/evaluations/leg-{found.leg}-{found.iteration}" for found in gone),
             trains=Training(self.recipe, leg, newest, load, universal, paths.data_list),
         )
 

@@ -120,10 +120,10 @@ def _lost_checkpoint(attempt: Attempt, key: ActionKey, log: TrainLog) -> bool:
 def _broken_run(attempt: Attempt) -> Step | None:
     """A run that ended wrong: judged if it diverged, held if it trained something else than was asked."""
     for index in range(len(attempt.workshop.recipe.legs)):
-        ended = attempt.evidence.ended(ActionKind.TRAIN, index)
-        if not ended:
+        run = attempt.evidence.last_run(index)
+        if run is None:
             continue
-        key, receipt = ended[-1]
+        key, receipt = run
         last = attempt.evidence.log(key)
         lifted = attempt.retry and not attempt.evidence.leg(index).checkpoints
         if last is not None and _lost_checkpoint(attempt, key, last) and not lifted:
@@ -220,7 +220,8 @@ def _train_step(attempt: Attempt) -> Step | None:
         if isinstance(data_list, Trouble):
             return Hold(data_list.reason, data_list.message)
         number = evidence.following(ActionKind.TRAIN, index)
-        return Act(workshop.train(index, number, data_list, newest=iteration, latest_agrees=agrees))
+        gone = evidence.evaluated_beyond(index, iteration or 0)
+        return Act(workshop.train(index, number, data_list, newest=iteration, latest_agrees=agrees, gone=gone))
     return None
 
 
@@ -258,7 +259,7 @@ def _evaluation(attempt: Attempt, leg: int, iteration: int, point: Point) -> Ste
     ended = attempt.evidence.ended(*series)
     seen = attempt.evidence.evaluation(leg, iteration)
     done = set(seen.losses) if seen else set()
-    if len(ended) - len(done) >= FRUITLESS_JOBS_MAX and not attempt.retry:
+    if len(ended) - len(done) - (seen.earlier if seen else 0) >= FRUITLESS_JOBS_MAX and not attempt.retry:
         return _fruitless(attempt, len(ended), "evaluation")
     number = attempt.evidence.following(*series)
     return Act(attempt.workshop.evaluate(leg, iteration, number, done=done, point=point))

@@ -215,6 +215,14 @@ def test_evaluations_by_checkpoint_and_set(world: World, attempt: Path) -> None:
     assert (found.leg, found.iteration, dict(found.losses)) == (0, 60, {"d0": 2.000001, "d1": 3.5})
 
 
+def test_losses_that_were_set_aside_are_counted_and_not_taken(world: World, attempt: Path) -> None:
+    for name in ("leg-0-60", "leg-0-60.aside-1", "leg-0-60.aside-2", "leg-1-9.aside-1"):
+        (attempt / "evaluations" / name).mkdir(parents=True)
+        (attempt / "evaluations" / name / "d0.log").write_text(VALIDATION.format("2.5"))
+    found = [(e.leg, e.iteration, dict(e.losses), e.earlier) for e in seen(world).evaluations]
+    assert found == [(0, 60, {"d0": 2.5}, 2), (1, 9, {}, 1)]
+
+
 def universal(attempt: Path, files: dict[str, int]) -> Path:
     source = attempt / "leg-0-source"
     folder = source / "global_step60_universal"

@@ -58,6 +58,25 @@ def test_the_second_job_of_an_attempt_ends_before_it_touches_anything(node: Node
     first.communicate()
 
 
+@pytest.mark.parametrize(
+    ("begun", "goes_on"),
+    [
+        pytest.param("c/s/0/l0/n2/train", False, id="the next job of the leg"),
+        pytest.param("c/s/0/l0/n10/train", False, id="a later one, by its number"),
+        pytest.param("c/s/0/l0/n0/train", True, id="the one before"),
+        pytest.param("c/s/0/l1/n2/train", True, id="of another leg"),
+        pytest.param("c/s/0/l0/n2/evaluate/leg-0-2", True, id="of another kind"),
+        pytest.param("c/s/0/l0/nine/train", True, id="no number"),
+    ],
+)
+def test_a_job_that_was_late_does_not_go_back_behind_a_later_one(node: Node, begun: str, goes_on: bool) -> None:
+    (node.attempt / "begun").mkdir()
+    (node.attempt / "begun" / begun.replace("/", "+")).write_text(f"{FIRST}\n")
+    status, log = node.run(node.job(key=LATER), PBS_JOBID=SECOND)
+    assert (status, len(node.calls())) == ((0, 1) if goes_on else (75, 0)), log
+    assert ("a later job than this one has begun" in log) is not goes_on
+
+
 def test_the_lock_goes_with_a_job_that_was_killed_outright(node: Node) -> None:
     holding(node)
     first = node.start(node.job(), PBS_JOBID=FIRST)

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,24 @@ def test_the_script_its_files_and_its_folders_are_there_before_the_job(world: Wo
     assert (world.attempt / "lists/a.txt").read_text() == "1 a\n"
     assert (world.attempt / "leg-0").is_dir()
     assert not (world.attempt / "stop").exists()
+
+
+def test_what_was_found_of_a_lost_checkpoint_is_kept_beside(world: World) -> None:
+    found = world.attempt / "evaluations/leg-0-60"
+    found.mkdir(parents=True)
+    (found / "d0.log").write_text("of the one that is gone")
+    relative = str(found.relative_to(world.workspace))
+    world.execute(replace(train(), aside=(relative, relative + "0")))
+    assert not found.exists()
+    assert (world.attempt / "evaluations/leg-0-60.aside-1/d0.log").read_text() == "of the one that is gone"
+
+
+@pytest.mark.parametrize("aside", ["leg-0/global_step60", "../other", "evaluations/../leg-0"])
+def test_no_checkpoint_and_nothing_elsewhere_is_set_aside(world: World, aside: str) -> None:
+    (world.attempt / "leg-0/global_step60").mkdir(parents=True)
+    (outcome,) = world.execute(replace(train(), aside=(f"{world.attempt.relative_to(world.workspace)}/{aside}",)))
+    assert (outcome.kind, world.calls("qsub")) == ("refused", 0)
+    assert (world.attempt / "leg-0/global_step60").is_dir()
 
 
 def effects_of(world: World, *actions: Action) -> int:

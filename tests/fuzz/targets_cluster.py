@@ -142,7 +142,8 @@ def answer_of(seen: Observed) -> dict[str, Any]:
         return row | copy | {"checkpoints": checkpoints, "logs": [log(each) for each in row["logs"]]}
 
     def attempt(row: dict[str, Any]) -> dict[str, Any]:
-        evaluations = [{name: e[name] for name in ("leg", "iteration", "losses")} for e in row["evaluations"]]
+        told = ("leg", "iteration", "losses", "earlier")
+        evaluations = [{name: e[name] for name in told} for e in row["evaluations"]]
         stop = {"stop": row.pop("stop_requested")}
         return row | stop | {"legs": [leg(each) for each in row["legs"]], "evaluations": evaluations}
 

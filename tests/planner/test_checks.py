@@ -143,6 +143,25 @@ def test_resuming_from_the_newest_is_sound() -> None:
 
 
 @pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        (f"{FOLDER}/evaluations/leg-0-100", "whose checkpoint is there"),
+        (f"{FOLDER}/leg-0", "which is no evaluation"),
+        (f"c/s/{B}/evaluations/leg-0-300", "outside its attempt"),
+    ],
+)
+def test_what_must_not_be_set_aside(folder: str, why: str) -> None:
+    found = judge(plan_of(replace(action(arguments=("--load-tag=global_step200",)), aside=(folder,))), seen(100, 200))
+    assert found
+    assert why in found[0]
+
+
+def test_what_was_found_of_a_checkpoint_that_is_gone_is_set_aside() -> None:
+    gone = replace(action(arguments=("--load-tag=global_step200",)), aside=(f"{FOLDER}/evaluations/leg-0-300",))
+    assert judge(plan_of(gone), seen(100, 200)) == ()
+
+
+@pytest.mark.parametrize(
     ("change", "path", "where"),
     [
         ("files", f"c/s/{B}/x", "outside its attempt"),

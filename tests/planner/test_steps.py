@@ -888,6 +888,25 @@ def test_losses_at_another_checkpoint_are_not_the_stage_s() -> None:
     assert world.the_action().key.kind is JUDGE
 
 
+def test_a_checkpoint_that_is_trained_anew_is_evaluated_anew() -> None:
+    """What was found of the one that is gone is not the new one's; nor was its evaluation for nothing."""
+    world = World(quickstart())
+    action = world.until(JUDGE)
+    leg, *others = world.seen(action).legs
+    found = world.seen(action).evaluations
+    saved = tuple(c for c in leg.checkpoints if c.iteration < found[-1].iteration)
+    world.rewrite(action, legs=(replace(leg, checkpoints=saved), *others))
+    again = world.the_action()
+    assert again.key.kind is TRAIN
+    assert again.aside == (
+        f"quickstart/{action.key.stage}/{action.key.attempt}/evaluations/leg-0-{found[-1].iteration}",
+    )
+    world.rewrite(action, evaluations=(replace(found[-1], losses={}, earlier=2),))
+    assert world.the_action().aside == ()
+    world.trained(world.the_action(), found[-1].iteration)
+    assert world.the_action().key.kind is EVALUATE
+
+
 VAL_D0 = "{name: val-D0, of: D0, samples: 64, lists: {local: {path: data/val-D0.txt}}}"
 
 

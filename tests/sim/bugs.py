@@ -24,8 +24,7 @@ BUGS = (
     Bug(
         "the folder of the journal is not made safe",
         "agent",
-        "    with contextlib.suppress(PermissionError):  # a folder may be written to and not read\n"
-        "        sync_folder(above)\n",
+        "                sync_readable(above)\n",
         "",
     ),
     Bug(

@@ -370,6 +370,13 @@ STORY_BUGS = (
         story="pbs lists nothing with status 0",
     ),
     Bug(
+        "a job goes back behind a later one",  # seed 210457
+        "template guard.pbs",
+        '[ "$counted" -gt "$number" ]',
+        "false",
+        story="a job is hidden until a later one has run",
+    ),
+    Bug(
         "a job does not lock its attempt",
         "template guard.pbs",
         "flock --nonblock 9\n",
@@ -442,6 +449,27 @@ STORY_BUGS = (
         ' or left_in_log(self.disk.place(action["job"]["log"]))',
         "",
         story="a job ends before anybody looks",
+    ),
+    Bug(
+        "what was found of a lost checkpoint is taken for the new one's",  # seed 203214
+        "reconciler.planner.steps:_train_step",
+        "gone = evidence.evaluated_beyond(index, iteration or 0)",
+        "gone = ()",
+        story="a checkpoint is lost that was evaluated",
+    ),
+    Bug(
+        "a job that the journal does not know is not asked how it went",  # seed 203214
+        "reconciler.planner.evidence:Evidence.last_run",
+        "for log in self.leg(leg).logs:",
+        "for log in ():",
+        story="a job starts from random whose qsub left no answer",
+    ),
+    Bug(
+        "a folder that is there is taken for safe",  # seed 204337
+        "agent",
+        "            if path not in self.safe:\n",
+        "            if path not in self.safe and not is_folder(path):\n",
+        story="somebody has made the folder of the journal",
     ),
     # --- retention
     Bug(

@@ -93,6 +93,8 @@ class Checkers:
         self.judged: dict[str, dict[str, Any]] = {}
         """Attempt → the first verdict on it."""
         self.evaluations_removed = False
+        self.done_removed = False
+        """Whether the whole attempt of a done stage was."""
         self.misled_by_load: set[str] = set()
         """Attempts with a job whose losses were not those of what it should have loaded."""
         self.unlocks = 0
@@ -158,6 +160,7 @@ class Checkers:
         self.flights[job.key] -= 1
         for other in self.live.get(job.attempt, ()):
             excused = self.denied(other, job.key) or self.misled(other) or self.untold(other)
+            excused = excused or self.given_up(other)
             if job.key not in self.unknowable and not excused:
                 self.fail(f"two live jobs of one attempt: {other.id} ({other.key}) and {job.id} ({job.key})")
         before = self.keys.get(job.key)
@@ -238,6 +241,10 @@ class Checkers:
         if job.forgotten or not self.world.pbs.history_s:
             return True
         return self.journal_cut_at > job.queued_at and job.key in self.unasked
+
+    def given_up(self, job: Job) -> bool:
+        """A person was told that PBS does not list it, and has let another begin."""
+        return self.world.now < job.unlisted_until and self.retried[job.key.split("/")[1]] > 0
 
     def untold(self, job: Job) -> bool:
         """Whether a routing queue hides a job of which a person has deleted the entry and the script."""
@@ -342,6 +349,7 @@ class Checkers:
         self.verdicts.clear()
         self.deleted_at = self.world.now
         self.evaluations_removed |= "/evaluations" in path
+        self.done_removed |= any(f"{WORKSPACE}/{done}".startswith(f"{path}@") for done in self.done.values())
         if path.startswith(f"{WORKSPACE}/.journal"):
             self.journal_cut_at, self.untold_s = self.world.now, self.spent_s
             self.unknowable |= {key for key, started in self.flights.items() if started > 0}

@@ -179,7 +179,19 @@ def marked(world: World, job: Job) -> int:
     if began != job.id:
         world.log(job, f"job {began} has begun under the key of this one, which ends without touching anything")
         return 75
+    series, number, rest = parted(job.key)
+    for name in disk.names(f"{job.script.attempt}/begun") if job.script.ordered else ():
+        found = parted(name.replace("+", "/"))
+        if (found[0], found[2]) == (series, rest) and found[1] > number:
+            world.log(job, "a later job than this one has begun; this one ends without touching anything")
+            return 75
     return 0
+
+
+def parted(key: str) -> tuple[str, int, str]:
+    """The number in a key, and what is before and after it."""
+    *before, number, kind = key.split("/", 5)
+    return "/".join(before), int(number.removeprefix("n")), kind
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

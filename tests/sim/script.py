@@ -31,6 +31,8 @@ class Script:
     looks_for_writers: bool = False
     marked: bool = False
     """It notes under which key it runs, and ends if another job has."""
+    ordered: bool = False
+    """It ends if a later job of its kind has begun."""
     calls: list[Call] = field(default_factory=list)
     convert: tuple[str, str] | None = None
     strategy: str = ""
@@ -48,6 +50,7 @@ def read(text: str) -> Script:
     """Everything that the script says."""
     found = Script(guarded="flock --nonblock 9" in text, looks_for_writers='for writer in "$attempt"/writers/*' in text)
     found.marked = 'echo "$job" >"$mark"' in text and 'if [ "$began" != "$job" ]' in text
+    found.ordered = '[ "$counted" -gt "$number" ]' in text
     exported: dict[str, str] = {}
     for line in text.replace("\\\n", " ").splitlines():
         head = re.match(r"# Campaign .*, strategy (\S+)", line)

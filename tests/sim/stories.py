@@ -471,6 +471,31 @@ def an_evaluation_has_a_part_of_its_losses() -> None:
         expect(told.rung("stage-2") == "replay-5", f"{told.rung('stage-2')} passed and forgets")
 
 
+def a_checkpoint_is_lost_that_was_evaluated() -> None:
+    """It is trained anew, and its losses are not those of the one that is gone."""
+    with story() as told:
+        told.until(lambda: [job for job in told.jobs("/evaluate/") if "/stage-2/" in job.key])
+        job = told.jobs("/evaluate/")[-1]
+        told.steps(lambda: job.state == "F")
+        hands.remove(told.world, f"/w/{job.attempt}/leg-0")
+        ends(told)
+        expect(
+            job.key.replace("/n0/", "/n1/") in [job.key for job in told.jobs("/evaluate/")], "it was not evaluated anew"
+        )
+
+
+def a_job_starts_from_random_whose_qsub_left_no_answer() -> None:
+    """Its log tells of it, though the journal has no job."""
+    with story() as told:
+        first = told.begins()
+        told.steps(lambda: first.state == "F")
+        hands.remove(told.world, f"/w/{first.attempt}/leg-0")
+        told.chance.tell("qsub: dies after it queued", True)
+        second = told.begins(number=2)
+        told.steps(lambda: second.state == "F")
+        ends(told, "stage-1", Reason.STARTED_FROM_RANDOM)
+
+
 def a_validation_set_is_exchanged() -> None:
     """The source is evaluated once more, on the new set; its losses are not those of the stage's end."""
     with story(forgets=True) as told:
@@ -668,6 +693,20 @@ def pbs_lists_nothing_with_status_0() -> None:
         ends(told)
 
 
+def a_job_is_hidden_until_a_later_one_has_run() -> None:
+    """For longer than routing queues hide jobs, so a person lets another begin; then it comes, to train from where the
+    other began."""
+    with story(iteration_s=9.0) as told:
+        told.until(lambda: len(told.jobs()) == 2)
+        hidden = told.jobs()[1]
+        hidden.unlisted_until = told.world.now + 1000.0
+        expect(told.settles() == ("stage-1", str(Reason.LOST_IN_ROUTING)), "nobody was asked")
+        told.ada.retry = frozenset({"stage-1"})
+        later = told.begins(number=3)
+        told.steps(lambda: later.over and hidden.over)
+        ends(told)
+
+
 def a_request_is_cut_off() -> None:
     """Anywhere: it is refused whole."""
     for share in (0.5, 0.99, 0.999, 0.99999):
@@ -821,6 +860,15 @@ def an_agent_is_killed_after_a_rename_and_the_file_server_crashes() -> None:
         expect(len(told.jobs()) == 1, "the first job did not find what it needs")
 
 
+def somebody_has_made_the_folder_of_the_journal() -> None:
+    """That it is there does not make it safe."""
+    with story() as told:
+        seen = told.ada.look(told.ada.desired)
+        told.ada.link.force = once_at("rename", "/.applied.json.new", lambda: told.world.disk.makedirs("/w/.journal"))
+        told.ada.act(told.ada.desired, seen)
+        ends(told)
+
+
 def a_job_ends_before_anybody_looks() -> None:
     """On a server without history, and its qsub gave no answer: its log alone tells that it was."""
     with story(iteration_s=9.0) as told:
@@ -909,6 +957,8 @@ STORIES: dict[str, Callable[[], None]] = {
         a_conversion_is_damaged,
         the_losses_of_the_source_are_lost,
         an_evaluation_has_a_part_of_its_losses,
+        a_checkpoint_is_lost_that_was_evaluated,
+        a_job_starts_from_random_whose_qsub_left_no_answer,
         a_validation_set_is_exchanged,
         a_verdict_is_judged_by_two,
         a_list_is_edited,
@@ -925,6 +975,7 @@ STORIES: dict[str, Callable[[], None]] = {
         a_journal_entry_is_deleted_of_a_job_that_is_not_listed,
         a_journal_and_the_folder_of_a_script_are_deleted,
         pbs_lists_nothing_with_status_0,
+        a_job_is_hidden_until_a_later_one_has_run,
         a_request_is_cut_off,
         two_jobs_begin_where_flock_works,
         two_jobs_begin_where_flock_does_not,
@@ -936,6 +987,7 @@ STORIES: dict[str, Callable[[], None]] = {
         the_pointer_of_a_first_save_is_cut,
         the_file_server_crashes_at_any_moment,
         an_agent_is_killed_after_a_rename_and_the_file_server_crashes,
+        somebody_has_made_the_folder_of_the_journal,
         a_job_ends_before_anybody_looks,
         needless_folders_are_pruned,
         a_job_begins_after_a_look_that_would_prune,
