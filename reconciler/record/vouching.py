@@ -20,7 +20,7 @@ from reconciler.model.problems import clip
 from reconciler.record.commits import is_shallow
 from reconciler.record.git import Git, GitFailed
 from reconciler.record.objects import contents
-from reconciler.record.remote import REMOTE_TIMEOUT_S, remote_of, speaking
+from reconciler.record.remote import QUIET_FETCH, REMOTE_TIMEOUT_S, remote_of, speaking
 
 OWN: Final = "this machine's git configuration"
 """Who asks, where `git config --global reconcile.signed` or `reconcile.reviewed` does."""
@@ -189,7 +189,8 @@ class Vouching:
             try:
                 self._places[commit, branch] = self._on_branch(commit, branch)
             except GitFailed as failed:
-                self._places[commit, branch] = OnBranch(branch, None, clip(" ".join(str(failed).split()), 300))
+                told = clip(" ".join(str(failed).split()), 300)
+                self._places[commit, branch] = OnBranch(branch, None, told, f"git fetch      (and look at {branch})")
         return self._places[commit, branch]
 
     def _on_branch(self, commit: str, branch: str) -> OnBranch:
@@ -216,11 +217,10 @@ class Vouching:
 
     def _fetch(self, remote: str, branch: str, tracking: str) -> str:
         """What was in the way; empty for nothing."""
-        quiet = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance")
-        git = speaking(self._git)
+        # The branch may have been rewritten: then what it was at before no longer counts.
+        words = (*QUIET_FETCH, "--no-auto-maintenance", "--", remote, f"+refs/heads/{branch}:{tracking}")
         try:
-            # The branch may have been rewritten: then what it was at before no longer counts.
-            git.run("fetch", *quiet, "--", remote, f"+refs/heads/{branch}:{tracking}", timeout_s=REMOTE_TIMEOUT_S)
+            speaking(self._git).run(*words, timeout_s=REMOTE_TIMEOUT_S)
         except GitFailed as failed:
             if "couldn't find remote ref" in str(failed):
                 return f"{remote} has no branch {branch}"

@@ -79,6 +79,19 @@ def test_a_list_of_revoked_keys_that_is_not_there_is_not_an_empty_one(person: Pe
     assert "which is not there" in found.told
 
 
+def test_a_merge_that_a_forge_made_counts_as_far_as_the_forge_s_own_key_does(person: Person, root: Path) -> None:
+    person.trusts(f"ada@example.org {person.public('ada')}")
+    git(root, "switch", "-q", "-c", "change")
+    person.commits(root, "ada")
+    git(root, "switch", "-q", "main")
+    git(root, "merge", "-q", "--no-ff", "-m", "Merge pull request #1", "change")
+    assert signature(root).state is Signed.NONE
+    person.commits(root, "forge", "Merge pull request #1", "--amend")
+    assert signature(root).state is Signed.UNTRUSTED
+    person.trusts(f"noreply@forge.example {person.public('forge')}")
+    assert signature(root).signer == "noreply@forge.example"
+
+
 def test_a_signature_of_another_commit_does_not_hold(person: Person, root: Path) -> None:
     person.trusts(f"ada@example.org {person.public('ada')}")
     person.commits(root, "ada", "Weights of before")
