@@ -167,7 +167,7 @@ def deterministic(world: World) -> Iterator[None]:
         (execute, "secrets"): speaker(token_hex=token),
         (loop, "getpass"): speaker(getuser=lambda: world.people[world.current].name),
         (loop, "socket"): speaker(gethostname=lambda: "desk"),
-        (loop, "os"): speaker(getpid=lambda: 1),
+        (loop, "os"): speaker(getpid=lambda: 1, environ={}),
     }
     with swapped(changed):
         yield
