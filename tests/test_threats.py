@@ -376,6 +376,33 @@ def test_a_manifest_that_git_ignores_or_a_submodule_holds_is_loose(checkout: Che
     assert revision_of([checkout.root / "manifests"]).loose == ("manifests/sub",)
 
 
+@pytest.mark.parametrize("told", ["--assume-unchanged", "--skip-worktree"])
+def test_a_manifest_that_git_was_told_not_to_look_at_is_loose_once_it_is_edited(checkout: Checkout, told: str) -> None:
+    checkout.commit()
+    file = checkout.root / "manifests/model.yaml"
+    checkout.git("update-index", told, "manifests/model.yaml")
+    assert revision_of([checkout.root / "manifests"]).loose == ()
+    file.write_text(file.read_text() + "# edited\n")
+    assert checkout.git("status", "--porcelain") == ""
+    assert revision_of([checkout.root / "manifests"]).loose == ("manifests/model.yaml",)
+    file.unlink()
+    assert revision_of([checkout.root / "manifests"]).loose == ()
+
+
+def test_a_manifest_that_keeps_its_size_and_time_is_loose_once_it_is_edited(checkout: Checkout) -> None:
+    checkout.commit()
+    checkout.git("config", "core.trustctime", "false")
+    checkout.git("config", "core.checkStat", "minimal")
+    file = checkout.root / "manifests/model.yaml"
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    checkout.git("update-index", "--refresh")
+    time.sleep(1.1)  # git keeps whole seconds
+    file.write_text(file.read_text().replace("seed: 1234", "seed: 4321"))
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    assert checkout.git("status", "--porcelain") == ""
+    assert revision_of([checkout.root / "manifests"]).loose == ("manifests/model.yaml",)
+
+
 @pytest.mark.parametrize(
     "text", ["{{ 9 ** 9 ** 9 ** 9 }}", "{{ ('x' * 10000000000) | sh }}", "{% set a = 'x' * 10 ** 12 %}"]
 )

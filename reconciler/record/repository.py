@@ -7,6 +7,7 @@ configuration of its own), and what a configuration could have run is switched o
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,10 @@ _HEARD: Final = "filter.reconcile.clean"
 """Set to nothing, to see that git heeds what is set."""
 
 
+_WATCHING: Final = {"core.trustctime": "true", "core.checkStat": "default"}
+"""By less than this git takes a file for unchanged that somebody has given its old size and time."""
+
+
 def working_tree_of(path: Path) -> Path | None:
     """The nearest folder with a `.git`, from a path upwards as it is written: links are not followed. None for none.
 
@@ -65,12 +70,12 @@ def revision_of(paths: Sequence[Path], beside: Sequence[str] = ()) -> Revision:
     root = working_tree_of(Path(wanted[0]))
     if root is None:
         raise NoRepository(f"{paths[0]} is not in a git working tree")
-    quiet = QUIET | dict.fromkeys(_filters(root), "")
+    quiet = QUIET | _WATCHING | dict.fromkeys(_filters(root), "")
     # One command for the commit and both kinds of looseness; `-z` because names may hold anything.
     every = ("--untracked-files=all", "--ignored=traditional", "--ignore-submodules=dirty", "--no-renames")
     told = _git(root, quiet, "status", "--porcelain=v2", "--branch", "-z", *every, "--", *wanted).split("\0")
     head = next(line.removeprefix("# branch.oid ") for line in told if line.startswith("# branch.oid "))
-    loose = {*_named(told), *_submodules(_git(root, quiet, "ls-files", "-s", "-z", "--", *wanted))}
+    loose = {*_named(told), *_unwatched(root, _git(root, quiet, "ls-files", "-v", "-s", "-z", "--", *wanted))}
     return Revision(root, "" if head == "(initial)" else head, tuple(sorted(loose)))
 
 
@@ -108,11 +113,22 @@ def _named(told: Sequence[str]) -> Iterator[str]:
                 yield path
 
 
-def _submodules(listed: str) -> Iterator[str]:
+def _unwatched(root: Path, listed: str) -> Iterator[str]:
+    """The paths in `ls-files -v -s -z` whose files git does not compare: submodules, and what it was told to leave be
+    (`update-index --assume-unchanged`, `--skip-worktree`) where it has another file."""
     for line in filter(None, listed.split("\0")):
         about, _, path = line.partition("\t")
-        if about.startswith("160000 "):
+        tag, mode, name, _ = about.split()
+        if mode == "160000" or ((tag.islower() or tag == "S") and not _is(root / path, name)):
             yield path
+
+
+def _is(file: Path, name: str) -> bool:
+    """Whether a file has the content that git has a name for; one that is not there is not read either."""
+    if not file.is_file():
+        return True
+    text = file.read_bytes()
+    return hashlib.new("sha1" if len(name) == 40 else "sha256", b"blob %d\0" % len(text) + text).hexdigest() == name
 
 
 def _filters(root: Path) -> Iterator[str]:
