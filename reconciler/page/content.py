@@ -5,7 +5,7 @@ The same functions as behind `status`, `why`, `ledger` and `plan`; nothing is de
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +25,7 @@ from reconciler.planner.desired import Desired
 from reconciler.planner.ledger import Answer
 from reconciler.planner.lists import Trouble
 from reconciler.planner.look import Look, whole
-from reconciler.planner.why import Why, why
+from reconciler.planner.why import Why, chain
 
 QUIET: Final = "quiet"
 BUSY: Final = "busy"
@@ -62,6 +62,8 @@ class StagePart:
     status: StageStatus
     why: Why
     place: Link
+    rungs: Mapping[str, Link]
+    """Strategy → its line."""
     forecast: StageForecast | None
     share: float | None
     """Of its tokens that are trained; None where the look could not tell."""
@@ -96,6 +98,8 @@ class Page:
     headline: Headline
     tiles: tuple[Tile, ...]
     stages: tuple[StagePart, ...]
+    datasets: Mapping[str, Link]
+    """Symbol → its manifest's line."""
     read: Read | None
     """None where the look was not whole."""
     flows: Flows
@@ -129,7 +133,11 @@ def content_of(
         source=source,
         headline=_headline(plan, observed),
         tiles=tuple(_tiles(plan)) if read is not None else (),
-        stages=tuple(_stages(desired, observed, plan, places, known=read is not None)),
+        stages=tuple(_stages(desired, look, plan, places)),
+        datasets={
+            symbol: places.of_line(desired.catalog.where(dataset))
+            for symbol, dataset in desired.catalog.datasets(desired.campaign).items()
+        },
         read=read,
         flows=flows(plan),
         outlook=plan.outlook,
@@ -199,7 +207,7 @@ def _tiles(plan: Plan) -> Iterator[Tile]:
 # --- stages ----------------------------------------------------------------------------------------------------------
 
 
-def _stages(desired: Desired, observed: Observed, plan: Plan, places: Places, *, known: bool) -> Iterator[StagePart]:
+def _stages(desired: Desired, look: Look | Trouble, plan: Plan, places: Places) -> Iterator[StagePart]:
     forecasts = {forecast.stage: forecast for forecast in plan.forecasts}
     current = next((status.stage for status in plan.stages if status.phase is not Phase.DONE), None)
     for status in plan.stages:
@@ -208,9 +216,13 @@ def _stages(desired: Desired, observed: Observed, plan: Plan, places: Places, *,
         share = status.iteration / status.iterations if status.iterations else of_tokens
         yield StagePart(
             status=status,
-            why=why(desired, observed, plan, stage),
+            why=chain(desired, look, plan, stage),
+            rungs={
+                strategy.name: places.of_line(desired.catalog.where(stage, "spec", "strategies", number))
+                for number, strategy in enumerate(stage.spec.strategies)
+            },
             place=places.of_line(desired.catalog.where(stage)),
             forecast=forecasts.get(status.stage),
-            share=min(1.0, max(0.0, share)) if known else None,
+            share=None if isinstance(look, Trouble) else min(1.0, max(0.0, share)),
             open=status.stage == current or status.phase is Phase.HELD,
         )

@@ -47,7 +47,7 @@ def policy(style: str, scripts: tuple[str, ...], *, refreshes: bool) -> str:
     programs = " ".join(map(_digest, scripts))
     news = "; connect-src 'self'" if refreshes else ""
     return (
-        f"default-src 'none'; style-src {_digest(style)}; script-src {programs}{news}; base-uri 'none'; "
+        f"default-src 'none'; style-src {_digest(style)}; script-src {programs}; img-src data:{news}; base-uri 'none'; "
         "form-action 'none'"
     )
 

@@ -93,9 +93,13 @@ class Why:
 
 def why(desired: Desired, observed: Observed, plan: Plan, stage: StageManifest) -> Why:
     """The chain of a stage of the campaign, at the look that the plan was made from."""
+    return chain(desired, whole(desired, observed), plan, stage)
+
+
+def chain(desired: Desired, look: Look | Trouble, plan: Plan, stage: StageManifest) -> Why:
+    """The same, of a look that is whole or why it is not."""
     name = stage.metadata.name
     status = next(status for status in plan.stages if status.stage == name)
-    look = whole(desired, observed)
     rungs = tuple(_rung(desired, look, status, rung) for rung in status.rungs)
     told = {rung.strategy for rung in status.rungs}
     blocker = next((s for s in plan.stages if s.phase is not Phase.DONE), status)

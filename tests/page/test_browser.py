@@ -105,6 +105,9 @@ def test_where_points_are_more_than_pixels_the_lowest_and_highest_are_still_draw
     way = [point for run in crowded.read.curves.runs if run.way for point in run.points]
     assert max(filter(None, loss["highest"][1])) == pytest.approx(max(point.high or 0 for point in way))
     assert min(filter(None, loss["lowest"][1])) == pytest.approx(min(point.low or 9 for point in way))
+    assert browser.run("return window.report.charts.loss.scales.y.max") > 9.5
+    browser.run("document.querySelector('[data-show=trim]').click()")
+    assert browser.run("return window.report.charts.loss.scales.y.max") < 7
     # Close up, each point stands for itself again.
     place = run.begins + run.points[9_000].last * run.tokens_per_iteration
     browser.run("window.report.show(arguments[0] - 5 * arguments[1], arguments[0] + 5 * arguments[1])", place,

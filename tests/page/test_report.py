@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import json
 import re
 import threading
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from reconciler.page.curves import Point, thin
 from reconciler.page.links import Link, Places, forge_of
 from reconciler.page.render import html
 from reconciler.page.serving import Server, served
+from reconciler.planner.planner import plan
 from tests.page.campaigns import GITHUB, Told, auroragpt, page_of, story, wavy
 from tests.planner.world import World, iterations_of, quickstart
 from tests.record.campaign import Cluster, live, planned
@@ -66,12 +69,10 @@ def test_a_running_campaign_says_where_it_is_and_what_comes_next(world: Told) ->
 def test_what_could_not_be_read_is_told_first_and_nothing_is_made_of_it() -> None:
     world = World(quickstart())
     observed = world.look()
-    unread = type(observed)(observed.now_s, "here", Unread("qstat: no answer"), Unread("x"), Unread("x"), {})
-    from reconciler.planner.planner import plan
-
+    unread = replace(observed, jobs=Unread("qstat: no answer"))
     page = content_of(world.desired, unread, plan(world.desired, unread), Places(COMMIT), "the cluster")
     assert page.headline.tone == "warn" and "qstat: no answer" in page.headline.because
-    assert page.read is None
+    assert page.read is None and page.tiles == () and page.stages[0].share is None
     assert "qstat: no answer" in html(page)
 
 
@@ -191,8 +192,6 @@ def test_a_page_of_months_of_jobs_stays_below_two_megabytes() -> None:
 
 @given(st.text())
 def test_no_text_ends_the_element_that_holds_the_data(text: str) -> None:
-    import json
-
     told = embedded({"text": text})
     assert not set("<>&\u2028\u2029") & set(told)
     assert json.loads(told) == {"text": text}

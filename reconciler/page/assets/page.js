@@ -52,10 +52,10 @@
     if (lane.n) whole = [Math.min(whole[0], lane.x[0]), Math.max(whole[1], lane.x[lane.n - 1])];
   }
   for (const set of sets) for (const [x] of set.way) whole = [Math.min(whole[0], x), Math.max(whole[1], x)];
-  if (!(whole[1] > whole[0])) { // nothing is logged: all that is declared
-    for (const each of declared) for (const [x] of each.points) whole = [Math.min(whole[0], x), Math.max(whole[1], x)];
-  }
-  if (!(whole[1] > whole[0])) whole = [0, Math.max(1, whole[1])];
+  let reach = whole.slice(); // with what is declared and still to come
+  for (const each of declared) for (const [x] of each.points) reach = [Math.min(reach[0], x), Math.max(reach[1], x)];
+  if (!(reach[1] > reach[0])) reach = [0, 1];
+  if (!(whole[1] > whole[0])) whole = reach.slice(); // nothing is logged
   let view = whole.slice();
 
   function lowerBound(x, n, value) {
@@ -305,9 +305,9 @@
   let waiting = 0;
   let at = null; // where the keys have come to
   function show(from, to) {
-    const least = Math.max(1, (whole[1] - whole[0]) / 1e6);
-    const width = Math.min(Math.max(to - from, least), whole[1] - whole[0]);
-    from = Math.min(Math.max(from, whole[0]), whole[1] - width);
+    const least = Math.max(1, (reach[1] - reach[0]) / 1e6);
+    const width = Math.min(Math.max(to - from, least), reach[1] - reach[0]);
+    from = Math.min(Math.max(from, reach[0]), reach[1] - width);
     view = [from, from + width];
     if (!waiting) waiting = requestAnimationFrame(() => { waiting = 0; refill(); });
     keep();
@@ -437,7 +437,6 @@
     data.planned.filter((each) => each.stage === stage).forEach((each) => ends.push(...each.points.map((p) => p[0])));
     if (!stage || !ends.length) return does.all();
     const from = Math.min(...ends), to = Math.max(...ends), room = (to - from) * 0.02;
-    whole = [Math.min(whole[0], from), Math.max(whole[1], to)];
     show(from - room, to + room);
   }
 
@@ -503,6 +502,12 @@
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
     matchMedia("print").addEventListener("change", again);
   }
+  let closed = []; // of the stages, for as long as the page is printed
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details.stage:not([open])")];
+    for (const each of closed) each.open = true;
+  });
+  addEventListener("afterprint", () => { for (const each of closed) each.open = false; });
   restore();
   if (data.refresh) setInterval(news, data.refresh * 1000);
   window.report = { charts: charts, lanes: lanes, view: () => view.slice(), show: show, words: words };
