@@ -57,6 +57,14 @@ def remote_of(git: Git) -> str | None:
     return found or (known[0] if len(known) == 1 else None)
 
 
+def pulled_from(git: Git, branch: str) -> str | None:
+    """The remote whose branch of this name counts: the one that it is pulled from, else `origin`, else the only one.
+    Never the one that is merely pushed to, which may be a person's own copy."""
+    known = git.text("remote").split()
+    found = next((name for name in (_setting(git, f"branch.{branch}.remote"), "origin") if name in known), None)
+    return found or (known[0] if len(known) == 1 else None)
+
+
 def _setting(git: Git, name: str) -> str | None:
     try:
         return git.text("config", "--get", name).removesuffix("\n")

@@ -20,7 +20,7 @@ from reconciler.model.problems import clip
 from reconciler.record.commits import is_shallow
 from reconciler.record.git import Git, GitFailed
 from reconciler.record.objects import contents
-from reconciler.record.remote import QUIET_FETCH, REMOTE_TIMEOUT_S, remote_of, speaking
+from reconciler.record.remote import QUIET_FETCH, REMOTE_TIMEOUT_S, pulled_from, speaking
 
 OWN: Final = "this machine's git configuration"
 """Who asks, where `git config --global reconcile.signed` or `reconcile.reviewed` does."""
@@ -194,9 +194,9 @@ class Vouching:
         return self._places[commit, branch]
 
     def _on_branch(self, commit: str, branch: str) -> OnBranch:
-        remote = remote_of(self._git)
+        remote = pulled_from(self._git, branch)
         if remote is None:
-            return OnBranch(branch, None, "this clone has no remote to ask", "git config reconcile.remote NAME")
+            return OnBranch(branch, None, "this clone has no remote to ask", f"git config branch.{branch}.remote NAME")
         place, tracking = f"{branch} of {remote}", f"refs/remotes/{remote}/{branch}"
         fetch = f"git fetch {remote} {branch}"
         if self._fetching and (failed := self._fetch(remote, branch, tracking)):

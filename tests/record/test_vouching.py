@@ -343,6 +343,19 @@ def test_a_remote_that_is_down_or_has_no_such_branch_vouches_for_nothing(root: P
     assert found.told.startswith("origin cannot be asked: ")
 
 
+def test_a_copy_of_one_s_own_that_is_pushed_to_reviews_nothing(root: Path, hub: Path, tmp_path: Path) -> None:
+    fork = bare(tmp_path / "fork.git", root)
+    mine = clone(tmp_path / "mine", f"file://{hub}")
+    git(mine, "remote", "add", "fork", f"file://{fork}")
+    git(mine, "config", "remote.pushDefault", "fork")
+    git(mine, "config", "reconcile.remote", "fork")
+    git(mine, "commit", "-q", "--allow-empty", "-m", "Only there")
+    git(mine, "push", "-q", "fork", "main")
+    assert on_main(mine).was is False
+    git(mine, "config", "branch.main.remote", "fork")
+    assert on_main(mine).place == "main of fork", "who says that main is pulled from there has it"
+
+
 def test_a_clone_without_a_remote_says_so(root: Path) -> None:
     assert on_main(root).told == "this clone has no remote to ask"
 
