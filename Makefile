@@ -6,7 +6,7 @@ WORKERS ?= 2
 # Jobs, looks and PBS commands are thousands of short Python programs: each is compiled once, not at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test pytest lint types layers schemas bench clean
+.PHONY: quickstart test pytest lint types layers reference bench clean
 
 quickstart: $(VENV)/.local
 	$(BIN)/reconcile validate
@@ -31,8 +31,10 @@ types: $(VENV)/.dev
 layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-schemas: $(VENV)/.dev
+# What is kept in the repository and comes from code: schemas for editors, pages of the documentation.
+reference: $(VENV)/.dev
 	$(BIN)/reconcile schema --write schemas
+	$(BIN)/python -m reconciler.cli.reference docs
 
 bench: $(VENV)/.dev
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

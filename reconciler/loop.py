@@ -23,6 +23,7 @@ from reconciler.domain.catalog import source_places
 from reconciler.launcher.agreement import agrees
 from reconciler.model.authority import Authority, Demand, Strayed, Vouched
 from reconciler.model.cluster import ClusterSpec, LocalTransport
+from reconciler.model.faults import Fault, Message
 from reconciler.model.observed import ListSeen, Observed, Unread, Wish
 from reconciler.model.plan import Action, ActionKey, Plan
 from reconciler.model.status import PASSING
@@ -126,9 +127,9 @@ def planned(desired: Desired, observed: Observed, *, by: Provenance | None) -> L
     """What the planner makes of a look, or of the record in its place, and what other code has against that; `by` tells
     where the commit comes from."""
     made = plan(desired, observed)
-    broken = (*checks.judge(made, observed, sources(desired)), *disagreements(desired, made.actions))
-    if broken:
-        made = replace(made, refusals=(*made.refusals, *broken))
+    unsound = (Message(Fault.UNSOUND_PLAN, broken) for broken in checks.judge(made, observed, sources(desired)))
+    refused = (*made.refusals, *unsound, *disagreements(desired, made.actions))
+    made = replace(made, refusals=refused) if refused else made
     return Look(observed, made if by is None else _judged(desired, observed, made, by))
 
 
@@ -203,13 +204,14 @@ class Recorded:
 
     apart: tuple[Apart, ...]
     """Where record and cluster tell differently."""
-    troubles: tuple[str, ...]
+    troubles: tuple[Message, ...]
     """What kept it from being written or pushed."""
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def told(self) -> tuple[Message, ...]:
         """What a person should know."""
-        return (*(f"record and cluster disagree: {each}" for each in self.apart), *self.troubles)
+        differs = (Message(Fault.RECORD_DIFFERS, f"record and cluster disagree: {each}") for each in self.apart)
+        return (*differs, *self.troubles)
 
 
 def record(desired: Desired, done: Pass, recording: Recording) -> Recorded:
@@ -295,7 +297,7 @@ def scripts(desired: Desired, actions: Sequence[Action]) -> dict[str, str]:
     return {action.job.script: _script(desired, action) for action in actions if action.job is not None}
 
 
-def disagreements(desired: Desired, actions: Sequence[Action]) -> tuple[str, ...]:
+def disagreements(desired: Desired, actions: Sequence[Action]) -> tuple[Message, ...]:
     """Where a script that would be submitted does otherwise than its recipe declares, by reading the script alone."""
     found = []
     for action in actions:
@@ -304,7 +306,8 @@ def disagreements(desired: Desired, actions: Sequence[Action]) -> tuple[str, ...
                 differences = agrees(action.trains, _script(desired, action))
             except Unrenderable as problem:
                 differences = (str(problem),)
-            found += [f"would submit {action.key} with a script that is not its recipe: {d}" for d in differences]
+            told = f"would submit {action.key} with a script that is not its recipe"
+            found += [Message(Fault.SCRIPT_DISAGREES, f"{told}: {difference}") for difference in differences]
     return tuple(found)
 
 

@@ -18,14 +18,15 @@ from reconciler.adopt.course import NotSaid
 from reconciler.adopt.runs import Adopted, NotAdopted, adopted
 from reconciler.adopt.writing import FILES, Place, list_paths, manifests
 from reconciler.cli.connecting import NoLocalCluster, open_link
-from reconciler.cli.opening import fail
 from reconciler.cli.problems import render as render_problems
+from reconciler.cli.telling import fail, fail_at
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.cluster.survey import NotSurveyed, data_of, survey
 from reconciler.domain import loading
 from reconciler.domain.loading import Loaded
 from reconciler.domain.resolve import Unresolved
 from reconciler.model.cluster import LocalTransport
+from reconciler.model.faults import Fault
 from reconciler.model.fieldtypes import NAME_PATTERN, PATH_PATTERN
 from reconciler.model.legacy import DataFound, Survey
 from reconciler.model.manifests import ClusterManifest
@@ -92,11 +93,11 @@ def adopt(
         origin = f"{' '.join(harmless(path).split())} --cluster {of.metadata.name}"
         texts = manifests(runs, place, data, origin) | ({"cluster.yaml": copied} if copied else {})
     except (NotSurveyed, NotSaid) as problem:
-        fail(str(problem))
+        fail(Fault.NOT_ADOPTED, str(problem))
     except NotAdopted as problem:
-        fail(str(problem), problem.fix)
+        fail(Fault.NOT_ADOPTED, str(problem), problem.fix)
     except ClusterError as error:
-        fail(str(error), error.fix)
+        fail_at(error)
     _must_validate(there, folder, texts)
     if dry_run:
         _print(folder, texts)
@@ -132,7 +133,7 @@ def _looked(link: Transport, of: ClusterManifest, site: Site, asked: Asked) -> t
     )
     _must_be_foreign(found, site)
     if asked.logs and len(found.runs) > 1:
-        fail(f"--log is of one run, and {found.path} holds {len(found.runs)}", "Name one of them.")
+        fail(Fault.NOT_ADOPTED, f"--log is of one run, and {found.path} holds {len(found.runs)}", "Name one of them.")
     return found, adopted(found, of.spec.node.ranks, asked.iteration)
 
 
@@ -164,14 +165,14 @@ def _cluster(there: Loaded, wanted: str) -> tuple[ClusterManifest, str]:
         known = sorted(there.catalog.clusters)
         meant = near(wanted, known)
         hint = f" Did you mean {meant}?" if meant else f" There is {one_of(known)}." if known else ""
-        fail(f"{harmless(wanted)} is neither a Cluster here nor a file with one.{hint}")
+        fail(Fault.NO_SUCH_NAME, f"{harmless(wanted)} is neither a Cluster here nor a file with one.{hint}")
     loaded = files.load([file])
     names = sorted(loaded.catalog.clusters)
     if len(names) != 1:
         told = "no Cluster" if not names else f"several Clusters: {', '.join(names)}"
         if loaded.problems:
             click.echo(render_problems(loaded.problems, loaded.texts, colour=sys.stderr.isatty()) + "\n", err=True)
-        fail(f"{file} holds {told}", "reconcile schema cluster")
+        fail(Fault.NO_SUCH_NAME, f"{file} holds {told}", "reconcile schema cluster")
     if names[0] in there.catalog.clusters:
         return there.catalog.cluster(names[0]), ""
     return loaded.catalog.cluster(names[0]), loaded.texts.get(str(file), "")
@@ -184,7 +185,7 @@ def _site(of: ClusterManifest, paths: tuple[Path, ...]) -> Site:
         try:
             root = revision_of([path.resolve() for path in files.given_or_nearest(paths)]).root
         except NoRepository as error:
-            fail(f"{error}: paths of the Cluster are relative to one", "git init")
+            fail(Fault.NO_REPOSITORY, f"{error}: paths of the Cluster are relative to one", "git init")
     return loop.site_of(of.spec, root)
 
 
@@ -192,19 +193,26 @@ def _connect(of: ClusterManifest, site: Site) -> Transport:
     try:
         return open_link(of.spec, Path(site.root))
     except NoLocalCluster as missing:
-        fail(str(missing), "reconcile local")
+        fail(Fault.NO_LOCAL_CLUSTER, str(missing), "reconcile local")
     except ClusterError as error:
-        fail(str(error), error.fix)
+        fail_at(error)
 
 
 def _must_be_foreign(found: Survey, site: Site) -> None:
     """What an attempt of ours has made is in manifests already."""
     workspace = os.path.normpath(site.workspace)
     if found.path == workspace or found.path.startswith(workspace + "/"):
-        fail(f"{found.path} lies in the cluster's workspace: what is there was made by campaigns, not by hand")
+        fail(
+            Fault.NOT_ADOPTED,
+            f"{found.path} lies in the cluster's workspace: what is there was made by campaigns, not by hand",
+        )
     strange = [run.folder for run in found.runs if re.fullmatch(PATH_PATTERN, run.folder) is None]
     if strange:
-        fail(f"{strange[0]!r} has characters that the launcher cannot take in a path", "Rename the folder, or move it.")
+        fail(
+            Fault.NOT_ADOPTED,
+            f"{strange[0]!r} has characters that the launcher cannot take in a path",
+            "Rename the folder, or move it.",
+        )
 
 
 # --- what is written
@@ -221,11 +229,12 @@ def _place(there: Loaded, of: ClusterManifest, site: Site, folder: Path) -> Plac
     campaign = folder.name
     if re.fullmatch(NAME_PATTERN, campaign) is None:
         fail(
+            Fault.NOT_ADOPTED,
             f"{campaign!r} cannot be a campaign's name",
             "Name the folder with small letters, digits, - and dots: -o DIR",
         )
     if campaign in there.catalog.campaigns:
-        fail(f"there is a campaign {campaign} already", f"Write to another folder: -o {folder}-2")
+        fail(Fault.NOT_WRITTEN, f"there is a campaign {campaign} already", f"Write to another folder: -o {folder}-2")
     taken = frozenset({*there.catalog.models, *there.catalog.dataset_names})
     return Place(of, site.checkout, site.workspace, campaign, taken)
 
@@ -239,16 +248,19 @@ def _must_validate(there: Loaded, folder: Path, texts: Mapping[str, str]) -> Non
     wrong: list[Problem] = [problem for problem in loaded.problems if problem.refuses and problem.where.file in ours]
     if wrong:
         click.echo(render_problems(wrong, loaded.texts, colour=sys.stderr.isatty()) + "\n", err=True)
-        fail("the run cannot be said by manifests as it was found; nothing was written")
+        fail(Fault.NOT_ADOPTED, "the run cannot be said by manifests as it was found; nothing was written")
     for stage, recipe in adopted_stages(loaded.catalog, folder.name, {}):
         if isinstance(recipe, Unresolved):
-            fail(f"{stage.metadata.name} cannot be said by a manifest; nothing was written: {recipe.message}")
+            fail(
+                Fault.NOT_ADOPTED,
+                f"{stage.metadata.name} cannot be said by a manifest; nothing was written: {recipe.message}",
+            )
 
 
 def _must_be_free(folder: Path, names: Iterable[str]) -> None:
     there = next((name for name in names if os.path.lexists(folder / name)), None)
     if there is not None:
-        fail(f"{folder / there} exists, and is not written over", "Name another folder: -o DIR")
+        fail(Fault.NOT_WRITTEN, f"{folder / there} exists, and is not written over", "Name another folder: -o DIR")
 
 
 def _print(folder: Path, texts: Mapping[str, str]) -> None:
@@ -272,6 +284,7 @@ def _write(folder: Path, texts: Mapping[str, str]) -> None:
         for target in made:
             target.unlink(missing_ok=True)
         fail(
+            Fault.NOT_WRITTEN,
             f"{error.filename or folder} cannot be written: {error.strerror}; nothing was",
             "Name another folder: -o DIR",
         )

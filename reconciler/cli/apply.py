@@ -16,12 +16,14 @@ from reconciler.cli.human import plan as plan_view
 from reconciler.cli.human import status as status_view
 from reconciler.cli.human.live import LiveView, PlainView, View
 from reconciler.cli.notifying import Notifying, notify_url_option, notify_with_option
-from reconciler.cli.opening import Opened, connect, fail, manifests_option, open_campaign
+from reconciler.cli.opening import Opened, connect, manifests_option, open_campaign
 from reconciler.cli.proposing import Proposing, open_with_option
 from reconciler.cli.provenance import Provenance
 from reconciler.cli.screen import screen
+from reconciler.cli.telling import fail, fail_at, warn
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.cluster.process import SystemClock
+from reconciler.model.faults import Fault
 from reconciler.model.problems import harmless
 from reconciler.model.status import Phase
 from reconciler.planner import drift
@@ -66,11 +68,15 @@ def apply(
     campaign = what if saved is None else _campaign_of(saved)
     opened = open_campaign(paths, campaign, retry)
     if saved is not None and what in opened.desired.catalog.campaigns:
-        fail(f"{what} is a campaign and a file here; name the campaign from another folder, or the file with its path",
-             f"reconcile apply ./{what}")  # fmt: skip
+        fail(
+            Fault.NAME_NEEDED,
+            f"{what} is a campaign and a file here; name the campaign from another folder, or the file with its path",
+            f"reconcile apply ./{what}",
+        )
     if opened.revision.loose and not allow_dirty:
         listed = "".join(f"\n      {name}" for name in opened.revision.loose)
         fail(
+            Fault.NOT_COMMITTED,
             f"these manifests are not in commit {opened.revision.short}, so nothing could say later what ran:{listed}",
             f"git add manifests && git commit      (or: reconcile apply {opened.desired.campaign} --allow-dirty)",
         )
@@ -80,21 +86,21 @@ def apply(
         by = Provenance(opened.revision.root, paths, fetching=True)
         return _apply(opened, saved, following, by, until_done=until_done, yes=yes, unchanged=unchanged)
     except ClusterError as error:
-        fail(str(error), error.fix)
+        fail_at(error)
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        fail(f"{path} is not a plan that `reconcile plan -o FILE` wrote: {error}")
+        fail(Fault.NOT_A_PLAN, f"{path} is not a plan that `reconcile plan -o FILE` wrote: {error}")
 
 
 def _campaign_of(saved: str) -> str:
     try:
         return machine.saved_plan(saved)[0]
     except machine.NotAPlan as error:
-        fail(str(error))
+        fail(Fault.NOT_A_PLAN, str(error))
 
 
 def _apply(
@@ -124,7 +130,11 @@ def _apply(
     if saved is None and not yes:
         console.print(plan_view.render(seen.plan))
         if not sys.stdin.isatty():
-            fail("standard input is no terminal to ask on", f"reconcile apply {desired.campaign} --yes")
+            fail(
+                Fault.NO_TERMINAL,
+                "standard input is no terminal to ask on",
+                f"reconcile apply {desired.campaign} --yes",
+            )
         click.confirm("Carry this out?", abort=True)
     if not until_done:
         done = loop.act(desired, link, seen)
@@ -133,7 +143,7 @@ def _apply(
         following.follow(done)
         following.close()
         if done.unknown:
-            fail(done.unknown, f"reconcile status {desired.campaign}")
+            fail(Fault.OUTCOME_UNKNOWN, done.unknown, f"reconcile status {desired.campaign}")
         stands = "All stages are done" if seen.plan.done else "The cluster goes on by itself"
         console.print(f"{stands}. Next:\n\n    {_way_on(desired)}\n")
         return 0
@@ -192,7 +202,11 @@ def _same_or_stop(saved: str, seen: loop.Look) -> None:
     lines = [f"  - {key}: {text}" for key, text in before.items() if now.get(key) != text]
     lines += [f"  + {key}: {text}" for key, text in now.items() if before.get(key) != text]
     changed = "\n".join(lines) or "  (the scripts or files of an action)"
-    fail(f"the saved plan no longer holds; since then:\n{changed}", f"reconcile plan {seen.plan.campaign} -o FILE")
+    fail(
+        Fault.PLAN_CHANGED,
+        f"the saved plan no longer holds; since then:\n{changed}",
+        f"reconcile plan {seen.plan.campaign} -o FILE",
+    )
 
 
 def _unchanged_or_stop(desired: Desired, seen: loop.Look, following: Following) -> None:
@@ -201,6 +215,7 @@ def _unchanged_or_stop(desired: Desired, seen: loop.Look, following: Following) 
     if why:
         following.stopped(seen)
         fail(
+            Fault.NOT_AS_APPLIED,
             f"{desired.campaign} is not as it was last applied: {why}",
             f"reconcile plan {desired.campaign} -o FILE && reconcile apply FILE",
         )
@@ -209,15 +224,14 @@ def _unchanged_or_stop(desired: Desired, seen: loop.Look, following: Following) 
 def _tell_rewritten(seen: loop.Look) -> None:
     for status in seen.plan.stages:
         for told in rewritten(status):
-            click.echo(f"reconcile: {status.stage}: {harmless(told)}", err=True)
+            warn(Fault.HISTORY_REWRITTEN, f"{status.stage}: {told}")
 
 
 def _status_of(seen: loop.Look) -> int:
     missing = seen.plan.approval.missing if seen.plan.actions or seen.plan.changes else ()
     if missing:
         for each in missing:
-            click.echo(f"reconcile: nothing was applied: {harmless(each.what)}", err=True)
-            click.echo(f"\n    {harmless(each.fix)}\n", err=True)
+            warn(Fault.NOT_APPROVED, f"nothing was applied: {each.what}", each.fix)
         return 1
     if seen.plan.refusals or any(status.phase is Phase.HELD for status in seen.plan.stages):
         for status in seen.plan.stages:

@@ -9,10 +9,13 @@ import click
 from reconciler import loop
 from reconciler.cli import machine
 from reconciler.cli.human import checkpoints as view
-from reconciler.cli.opening import connect, fail, manifests_option, open_campaign
+from reconciler.cli.opening import connect, manifests_option, open_campaign
 from reconciler.cli.screen import screen
+from reconciler.cli.telling import fail
+from reconciler.model.faults import Fault
 from reconciler.model.observed import Unread
 from reconciler.model.problems import clip, near, one_of
+from reconciler.model.status import Reason
 from reconciler.planner.desired import Desired
 from reconciler.planner.index import index
 
@@ -39,7 +42,7 @@ def checkpoints(target: str | None, campaign: str | None, paths: tuple[Path, ...
         _known(desired, stage)
     seen = loop.look_into(desired, connect(opened), _folders(desired, stage, path))
     if path is None and isinstance(seen.attempts, Unread):
-        fail(f"the workspace could not be read: {seen.attempts.why}")
+        fail(Reason.WORKSPACE_UNREAD, f"the workspace could not be read: {seen.attempts.why}")
     attempts = seen.attempts if path is None and not isinstance(seen.attempts, Unread) else ()
     found = index(desired, attempts, seen.folders, stage)
     if as_json:
@@ -64,7 +67,7 @@ def _known(desired: Desired, stage: str) -> None:
     if stage not in names:
         meant = near(stage, names)
         hint = f"Did you mean {meant}?" if meant else f"There is {one_of(names)}; a path has a slash in it."
-        fail(f"{desired.campaign} has no stage {clip(stage, 60)}. {hint}")
+        fail(Fault.NO_SUCH_NAME, f"{desired.campaign} has no stage {clip(stage, 60)}. {hint}")
 
 
 def _stages(desired: Desired) -> list[str]:

@@ -256,7 +256,7 @@ def _approval(told: Told) -> Iterator[Block]:
         text = "Nothing of this campaign is on record here yet, so there is no plan to review: plan it on the cluster."
         yield Block(f"**What is missing**\n\n- {text}", "what is missing")
         return
-    lines = [f"- refused: {prose(refusal)}" for refusal in plan.refusals]
+    lines = [f"- refused, {code(each.code)}: {prose(each.message)}" for each in plan.refusals]
     lines += [
         f"- {code(status.stage)} is held, {code(status.reason)}: {prose(status.message)}"
         for status in plan.stages

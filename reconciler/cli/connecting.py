@@ -9,6 +9,7 @@ from typing import Final, assert_never
 
 import click
 
+from reconciler.cli.telling import warn
 from reconciler.cluster import pace
 from reconciler.cluster.pace import SharedPace
 from reconciler.cluster.ports import Transport, Unreachable
@@ -16,6 +17,7 @@ from reconciler.cluster.process import ProcessTransport, SystemClock
 from reconciler.cluster.sshconfig import Asked, Way
 from reconciler.cluster.sshmaster import MasterTransport
 from reconciler.model.cluster import ClusterSpec, LocalTransport, LoginNodeTransport, SshTransport
+from reconciler.model.faults import Fault
 from reconciler.record.repository import NoRepository, came_with_git
 
 CONFIG_VARIABLE: Final = "RECONCILE_SSH_CONFIG"
@@ -82,7 +84,7 @@ def pace_for(cluster: ClusterSpec) -> SharedPace:
 
 
 def _warn(trouble: str) -> None:
-    click.echo(f"reconcile: looks are not kept apart from those of your other processes: {trouble}", err=True)
+    warn(Fault.PACE_NOT_SHARED, f"looks are not kept apart from those of your other processes: {trouble}")
 
 
 def _over_ssh(manifest: SshTransport) -> Transport:

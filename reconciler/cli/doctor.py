@@ -13,8 +13,9 @@ from reconciler import loop
 from reconciler.cli import machine
 from reconciler.cli.connecting import NoLocalCluster, open_link
 from reconciler.cli.human import doctor as view
-from reconciler.cli.opening import fail, manifests_option, read
+from reconciler.cli.opening import manifests_option, read
 from reconciler.cli.screen import screen
+from reconciler.cli.telling import fail
 from reconciler.cluster import doctor as adapter
 from reconciler.cluster.doctor_need import Need, need_of
 from reconciler.cluster.doctor_report import Check, Status
@@ -22,6 +23,7 @@ from reconciler.cluster.ports import ClusterError, Unreachable
 from reconciler.cluster.process import SystemClock
 from reconciler.domain.catalog import Catalog
 from reconciler.model.cluster import ClusterSpec, LocalTransport, SshTransport
+from reconciler.model.faults import Fault
 from reconciler.record import files
 from reconciler.record.repository import NoRepository, revision_of
 
@@ -67,8 +69,8 @@ def _choose(catalog: Catalog, name: str | None) -> str:
         return str(name)
     there = ", ".join(known) or "none"
     if name is None:
-        fail(f"name a cluster; there is {there}", f"reconcile doctor {known[0]}" if known else "")
-    fail(f"there is no cluster {name!r} here; there is {there}")
+        fail(Fault.NAME_NEEDED, f"name a cluster; there is {there}", f"reconcile doctor {known[0]}" if known else "")
+    fail(Fault.NO_SUCH_NAME, f"there is no cluster {name!r} here; there is {there}")
 
 
 def _root(spec: ClusterSpec, paths: tuple[Path, ...]) -> Path:
@@ -78,7 +80,7 @@ def _root(spec: ClusterSpec, paths: tuple[Path, ...]) -> Path:
     try:
         return revision_of([path.resolve() for path in files.given_or_nearest(paths)]).root
     except NoRepository as error:
-        fail(f"{error}: paths of the Cluster are relative to one", "git init")
+        fail(Fault.NO_REPOSITORY, f"{error}: paths of the Cluster are relative to one", "git init")
 
 
 def _examine(name: str, spec: ClusterSpec, root: Path, need: Need) -> tuple[Check, ...]:

@@ -9,8 +9,10 @@ import click
 from reconciler.cli import machine
 from reconciler.cli.human import history as view
 from reconciler.cli.onrecord import campaign_option, open_record
-from reconciler.cli.opening import fail, manifests_option
+from reconciler.cli.opening import manifests_option
 from reconciler.cli.screen import screen
+from reconciler.cli.telling import fail
+from reconciler.model.faults import Fault
 from reconciler.model.problems import clip, near, one_of
 from reconciler.planner.timeline import timeline
 
@@ -32,7 +34,7 @@ def history(stage: str | None, campaign: str | None, paths: tuple[Path, ...], as
     if stage is not None and stage not in stages:
         meant = near(stage, stages)
         hint = f"Did you mean {meant}?" if meant else f"There is {one_of(sorted(stages))}."
-        fail(f"nothing of a stage {clip(stage, 60)} is on record. {hint}")
+        fail(Fault.NOT_ON_RECORD, f"nothing of a stage {clip(stage, 60)} is on record. {hint}")
     wrote = record.wrote({done.receipt.commit for each in recalled for done in each.done})
     told = {name: (commit.author, commit.subject) for name, commit in wrote.items()}
     found = [timeline(each, told, stage) for each in recalled]

@@ -6,12 +6,11 @@ import socket
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
-import click
-
 from reconciler import loop
 from reconciler.cli.opening import Opened
+from reconciler.cli.telling import warn
 from reconciler.model.cluster import LocalTransport
-from reconciler.model.problems import harmless
+from reconciler.model.faults import Message
 from reconciler.planner.desired import Desired
 from reconciler.planner.facts import Apart, Applied, place_of
 from reconciler.record.commits import Commit, commits
@@ -25,7 +24,7 @@ class Keeper:
     def __init__(self, opened: Opened) -> None:
         self._desired = opened.desired
         self._recording = loop.Recording(Recorder(opened.revision.root, place(opened.desired)), applied(opened))
-        self._told: set[str] = set()
+        self._told: set[Message] = set()
         self._closed = False
 
     def wanted(self) -> Iterable[str]:
@@ -44,11 +43,11 @@ class Keeper:
             self._tell(self._recording.recorder.close())
         self._closed = True
 
-    def _tell(self, told: Iterable[str]) -> None:
+    def _tell(self, told: Iterable[Message]) -> None:
         """Each thing once; a remote that is down for days is one."""
         for each in told:
             if each not in self._told:
-                click.echo(f"reconcile: {harmless(each)}", err=True)
+                warn(each.code, each.message)
             self._told.add(each)
 
 

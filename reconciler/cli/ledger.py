@@ -11,11 +11,14 @@ import click
 from reconciler import loop
 from reconciler.cli import machine
 from reconciler.cli.human import ledger as view
-from reconciler.cli.opening import Opened, connect, fail, manifests_option, open_campaign
+from reconciler.cli.opening import Opened, connect, manifests_option, open_campaign
 from reconciler.cli.screen import screen
+from reconciler.cli.telling import fail
+from reconciler.model.faults import Fault
 from reconciler.model.observed import Unread
 from reconciler.model.plan import Plan
 from reconciler.model.problems import near, one_of
+from reconciler.model.status import Reason
 from reconciler.planner import ledger as books
 from reconciler.planner.ledger import Answer, Asked, Books, Checkpoint, Contents
 from reconciler.planner.lists import Lists, read_lists
@@ -57,7 +60,7 @@ def ledger(
     opened = open_campaign(paths, campaign)
     seen = loop.look(opened.desired, connect(opened), by=None)
     if isinstance(seen.observed.attempts, Unread):
-        fail(f"the workspace could not be read: {seen.observed.attempts.why}")
+        fail(Reason.WORKSPACE_UNREAD, f"the workspace could not be read: {seen.observed.attempts.why}")
     lists = read_lists(opened.desired, seen.observed)
     kept = books.books(opened.desired, seen.observed.attempts, lists.digests)
     point = _point(opened, kept, seen.plan, stage, attempt, checkpoint)
@@ -79,7 +82,10 @@ def _point(
     if checkpoint is not None:
         named = POINT.fullmatch(checkpoint)
         if named is None:
-            fail(f"--checkpoint {checkpoint!r} is not of the form ATTEMPT/leg-N/ITERATION, as in the workspace")
+            fail(
+                Fault.WRONG_USAGE,
+                f"--checkpoint {checkpoint!r} is not of the form ATTEMPT/leg-N/ITERATION, as in the workspace",
+            )
         return _checkpoint(kept, named["attempt"], (int(named["leg"]), int(named["at"])))
     if attempt is not None:
         return _checkpoint(kept, attempt)
@@ -87,6 +93,7 @@ def _point(
     if stage is not None and stage not in names:
         meant = near(stage, names)
         fail(
+            Fault.NO_SUCH_NAME,
             f"--stage {stage!r} is no stage of {plan.campaign}; there is {one_of(names)}",
             f"--stage {meant}" if meant else "",
         )
@@ -95,7 +102,7 @@ def _point(
     status = next(status for status in plan.stages if status.stage == stage)
     entry = kept.entry(status.attempt)
     if entry is None or entry.end is None:
-        fail(f"{stage} has no checkpoint yet")
+        fail(Fault.NO_SUCH_NAME, f"{stage} has no checkpoint yet")
     return _checkpoint(kept, status.attempt)
 
 
@@ -103,12 +110,18 @@ def _checkpoint(kept: Books, attempt: str, at: tuple[int, int] | None = None) ->
     entry = kept.entry(attempt)
     if entry is None:
         known = [entry.attempt for entry in kept.entries]
-        fail(f"the workspace has no attempt {attempt!r}" + (f"; it has {one_of(known)}" if known else ""))
-    leg, iteration = at or entry.end or fail(f"attempt {attempt} has no complete checkpoint")
+        fail(
+            Fault.NO_SUCH_NAME,
+            f"the workspace has no attempt {attempt!r}" + (f"; it has {one_of(known)}" if known else ""),
+        )
+    leg, iteration = at or entry.end or fail(Fault.NO_SUCH_NAME, f"attempt {attempt} has no complete checkpoint")
     legs = kept.recipes[attempt].legs
     if leg >= len(legs) or iteration > legs[leg].iterations:
         lengths = ", ".join(f"leg-{number} of {of.iterations}" for number, of in enumerate(legs))
-        fail(f"attempt {attempt} has no iteration {iteration} in leg-{leg}; in iterations, it is {lengths}")
+        fail(
+            Fault.NO_SUCH_NAME,
+            f"attempt {attempt} has no iteration {iteration} in leg-{leg}; in iterations, it is {lengths}",
+        )
     stretches, origin = books.seen_by(kept, attempt, leg, iteration)
     return Checkpoint(entry.stage, attempt, leg, iteration, stretches, origin)
 
@@ -124,7 +137,11 @@ def _asked(
     drawn = contents.part(kept.drawn)
     if not contents.found and not drawn.unknown:
         what = "corpus" if corpus is not None else "file"
-        fail(f"no data list of the campaign has a {what} {name!r}", _meant(lists, name) if corpus is not None else "")
+        fail(
+            Fault.NO_SUCH_NAME,
+            f"no data list of the campaign has a {what} {name!r}",
+            _meant(lists, name) if corpus is not None else "",
+        )
     seen = contents.part(point.seen) if point is not None else None
     kind = "corpus" if corpus is not None else "file"
     return Asked(name, kind, contents.found, contents.size, drawn, seen, books.taints(kept, contents))

@@ -11,13 +11,14 @@ from typing import Any
 import click
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reconciler.cli.opening import fail
 from reconciler.cli.plot import plot
+from reconciler.cli.telling import fail
 from reconciler.launcher.forecast import Finding, Forecast, Mode, State
 from reconciler.launcher.scheduler import Schedule
 from reconciler.launcher.scriptreader import NoCall, Script, Unreadable, read_script
 from reconciler.launcher.shelltext import TEXT_CHARS_MAX
 from reconciler.launcher.traps import judge
+from reconciler.model.faults import Fault
 from reconciler.model.problems import Severity
 from reconciler.model.quantities import counted
 
@@ -100,7 +101,7 @@ def lint_script(
         script = read_script(text)
         forecast = judge(script, state, nodes=nodes, ranks_per_node=ranks_per_node)
     except (NoCall, Unreadable) as problem:
-        fail(f"{_name(file)}: {problem}")
+        fail(Fault.NO_CALL, f"{_name(file)}: {problem}")
     if as_json:
         click.echo(json.dumps(_data(forecast)))
     else:
@@ -121,9 +122,9 @@ def _text(file: Path) -> str:
             with file.open("rb") as stream:
                 content = stream.read(most)
     except OSError as problem:
-        fail(f"{_name(file)} cannot be read: {problem.strerror}")
+        fail(Fault.NOT_READABLE, f"{_name(file)} cannot be read: {problem.strerror}")
     if len(content) >= most:
-        fail(f"{_name(file)} has more than {most - 1:,} bytes; this is no script")
+        fail(Fault.NOT_READABLE, f"{_name(file)} has more than {most - 1:,} bytes; this is no script")
     return content.decode("utf-8", "replace").removeprefix("\ufeff")
 
 
@@ -135,9 +136,12 @@ def _state(given: str) -> State:
                 text = stream.read(STATE_BYTES_MAX + 1).decode("utf-8", "replace")
         except (OSError, ValueError) as problem:
             why = problem.strerror if isinstance(problem, OSError) else "it is no path"
-            fail(f"--state {_printable(given)[:200]} cannot be read: {why}")
+            fail(Fault.NOT_READABLE, f"--state {_printable(given)[:200]} cannot be read: {why}")
     if len(text) > STATE_BYTES_MAX:
-        fail(f"--state has more than {STATE_BYTES_MAX:,} bytes; a checkpoint is described in a few lines")
+        fail(
+            Fault.NOT_READABLE,
+            f"--state has more than {STATE_BYTES_MAX:,} bytes; a checkpoint is described in a few lines",
+        )
     try:
         return _Checkpoint.model_validate_json(text).state()
     except ValidationError as problem:
@@ -145,7 +149,7 @@ def _state(given: str) -> State:
         said = "; ".join(
             f"{'.'.join(str(key) for key in error['loc']) or 'JSON'}: {error['msg']}" for error in first[:8]
         )
-        fail(f"--state does not describe a checkpoint: {said}", "reconcile lint-script --help")
+        fail(Fault.NOT_READABLE, f"--state does not describe a checkpoint: {said}", "reconcile lint-script --help")
 
 
 def _data(forecast: Forecast) -> dict[str, Any]:

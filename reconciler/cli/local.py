@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.opening import fail, manifests_option, open_campaign
+from reconciler.cli.opening import manifests_option, open_campaign
+from reconciler.cli.telling import fail
 from reconciler.model.cluster import LocalTransport
+from reconciler.model.faults import Fault
 
 
 @click.command(short_help="Make this machine a cluster for a campaign.")
@@ -29,16 +31,23 @@ def local(campaign: str | None, paths: tuple[Path, ...], scale: str) -> int:
     opened = open_campaign(paths, campaign)
     transport = opened.desired.cluster.transport
     if not isinstance(transport, LocalTransport):
-        fail(f"the cluster {opened.desired.spec.cluster} is not on this machine: its transport is {transport.kind}")
+        fail(
+            Fault.NO_LOCAL_CLUSTER,
+            f"the cluster {opened.desired.spec.cluster} is not on this machine: its transport is {transport.kind}",
+        )
     try:
         from reconciler.local import machine
     except ImportError as error:
-        fail(f"the local trainer needs {error.name}, which is not installed", "pip install 'cpt-reconciler[local]'")
+        fail(
+            Fault.NO_LOCAL_CLUSTER,
+            f"the local trainer needs {error.name}, which is not installed",
+            "pip install 'cpt-reconciler[local]'",
+        )
     root = Path(opened.desired.site.root)
     try:
         machine.build(root, scale=scale)
     except (ValueError, OSError) as error:
-        fail(f"the local cluster cannot be made at {root}: {error}")
+        fail(Fault.NO_LOCAL_CLUSTER, f"the local cluster cannot be made at {root}: {error}")
     click.echo(
         f"This machine is the cluster {opened.desired.spec.cluster}. Its PBS commands:\n\n    {root}/bin/qstat\n"
     )

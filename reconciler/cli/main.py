@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 
 import click
 
+from reconciler.cli.telling import fail
+from reconciler.model.faults import Fault
 from reconciler.model.problems import clip, near, one_of
 from reconciler.model.templates import Unrenderable
 
@@ -86,12 +89,20 @@ def reconcile() -> None:
     """
 
 
+def _shown(error: click.ClickException) -> str:
+    """As click says it, with its code."""
+    said = io.StringIO()
+    error.show(said)
+    code = Fault.WRONG_USAGE if isinstance(error, click.UsageError) else Fault.SYSTEM_REFUSED
+    return f"{said.getvalue().rstrip()} [{code}]"
+
+
 def main() -> None:
     """Entry point of the command."""
     try:
         status = reconcile.main(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        click.echo(_shown(error), err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("\nreconcile: interrupted; nothing more is done from here", err=True)
@@ -100,11 +111,9 @@ def main() -> None:
         sys.stderr.close()  # the reader of our output has gone, as `| head` does
         sys.exit(141)
     except Unrenderable as error:
-        click.echo(f"reconcile: no job script can be made: {clip(str(error), 1000)}", err=True)
-        sys.exit(1)
+        fail(Fault.NO_SCRIPT, f"no job script can be made: {clip(str(error), 1000)}")
     except OSError as error:
-        click.echo(f"reconcile: {error}", err=True)
-        sys.exit(1)
+        fail(Fault.SYSTEM_REFUSED, str(error))
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -18,9 +18,11 @@ import click
 
 from reconciler import loop
 from reconciler.cli.keeping import place
-from reconciler.cli.opening import Opened, fail
+from reconciler.cli.opening import Opened
 from reconciler.cli.proposing import with_proposals, words_given
+from reconciler.cli.telling import fail
 from reconciler.cluster.process import SystemClock
+from reconciler.model.faults import Fault, coded
 from reconciler.model.notice import Notice, document, fields, for_chat
 from reconciler.model.problems import harmless
 from reconciler.planner import drift
@@ -111,7 +113,7 @@ class Notifying:
             try:
                 self._follow(self._marks, channel, look)
             except (GitFailed, OSError) as failed:
-                self._say(f"notices cannot be kept account of: {failed}")
+                self._warn(f"notices cannot be kept account of: {failed}")
 
     def _follow(self, marks: Marks, channel: Channel, seen: Seen) -> None:
         at, newest = marks.read(channel.name), True
@@ -148,7 +150,7 @@ class Notifying:
                 channel.pause_s = AGAIN_S
                 self._say(f"told by {channel.shown}: {each.notice.description}")
         except NotTold as not_told:
-            self._say(f"{channel.shown} did not take a notice: {not_told}. It is told again at a later look")
+            self._warn(f"{channel.shown} did not take a notice: {not_told}. It is told again at a later look")
             channel.quiet_until_s = self._now_s() + channel.pause_s
             channel.pause_s = min(AGAIN_S_MAX, channel.pause_s * 2)
         finally:  # also where a person stops the program meanwhile
@@ -168,8 +170,11 @@ class Notifying:
         try:
             return marks.move(channel.name, at, mark.to_file(), message)
         except NotShared as not_shared:
-            self._say(f"{not_shared}. Others may tell the same again")
+            self._warn(f"{not_shared}. Others may tell the same again")
             return marks.read(channel.name)
+
+    def _warn(self, told: str) -> None:
+        self._say(coded(told, Fault.NOT_TOLD))
 
     def _say(self, told: str) -> None:
         """Each thing once."""
@@ -205,7 +210,7 @@ def _channels(opened: Opened, notify_with: str | None, notify_url: str | None) -
         try:
             url = webhook.checked(notify_url)
         except ValueError as error:
-            fail(f"--notify-url ({URL_VARIABLE}) cannot be used: {error}")
+            fail(Fault.WRONG_USAGE, f"--notify-url ({URL_VARIABLE}) cannot be used: {error}")
         channels.append(Channel("webhook", "the webhook", lambda notice, name: _post(opened, url, notice, name)))
     return channels
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.opening import fail
+from reconciler.cli.telling import fail
+from reconciler.model.faults import Fault
 from reconciler.model.problems import clip, near, one_of
 from reconciler.planner.recalled import Recalled
 from reconciler.record.commits import Commit, commits
@@ -33,15 +34,18 @@ class OnRecord:
         if name is None and len(known) == 1:
             (name,) = known
         if name is None:
-            fail(f"several campaigns are on record: {one_of(known)}; name one", "--campaign NAME")
+            fail(Fault.NAME_NEEDED, f"several campaigns are on record: {one_of(known)}; name one", "--campaign NAME")
         if name not in known:
             meant = near(name, known)
             hint = f"Did you mean {meant}?" if meant else f"There is {one_of(known)}."
-            fail(f"campaign {clip(name, 60)} is not on record. {hint}" if known else "no campaign is on record yet")
+            fail(
+                Fault.NOT_ON_RECORD,
+                f"campaign {clip(name, 60)} is not on record. {hint}" if known else "no campaign is on record yet",
+            )
         try:
             return tuple(self.reading.recalled(place) for place in known[name])
         except NoRecord as missing:
-            fail(str(missing))
+            fail(Fault.NOT_ON_RECORD, str(missing))
 
     def every(self) -> tuple[Recalled, ...]:
         """All campaigns in all workspaces."""
@@ -60,7 +64,7 @@ def tree_of(paths: tuple[Path, ...]) -> Path:
     start = given_or_nearest(paths)[0]
     root = working_tree_of(start if start.exists() else Path.cwd())
     if root is None:
-        fail(f"{start} is not in a git working tree: commits and the record are kept in git")
+        fail(Fault.NO_REPOSITORY, f"{start} is not in a git working tree: commits and the record are kept in git")
     return root
 
 
@@ -70,4 +74,8 @@ def open_record(paths: tuple[Path, ...]) -> OnRecord:
     try:
         return OnRecord(root, Reading(root))
     except NoRecord as missing:
-        fail(str(missing), "git fetch REMOTE reconcile/record:reconcile/record      (`reconcile apply` makes it)")
+        fail(
+            Fault.NOT_ON_RECORD,
+            str(missing),
+            "git fetch REMOTE reconcile/record:reconcile/record      (`reconcile apply` makes it)",
+        )

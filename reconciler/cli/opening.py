@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
@@ -15,11 +14,13 @@ from reconciler import loop
 from reconciler.cli.connecting import NoLocalCluster, open_link
 from reconciler.cli.problems import render as render_problems
 from reconciler.cli.scripts import with_scripts_checked
+from reconciler.cli.telling import fail, fail_at
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.domain import rules
 from reconciler.domain.catalog import Catalog
 from reconciler.domain.loading import Loaded
-from reconciler.model.problems import Problem, harmless, near
+from reconciler.model.faults import Fault
+from reconciler.model.problems import Problem, near
 from reconciler.planner.desired import Desired
 from reconciler.record import files
 from reconciler.record.repository import NoRepository, Revision, revision_of
@@ -58,7 +59,11 @@ def _loaded(paths: tuple[Path, ...]) -> Loaded:
     if told:
         show_problems(loaded, told)
     if not loaded.ok:
-        fail("the manifests have problems; nothing was done", " ".join(["reconcile validate", *map(str, paths)]))
+        fail(
+            Fault.MANIFESTS_FAULTY,
+            "the manifests have problems; nothing was done",
+            " ".join(["reconcile validate", *map(str, paths)]),
+        )
     return loaded
 
 
@@ -77,9 +82,12 @@ def choose(catalog: Catalog, name: str | None) -> str:
         return str(name)
     known = ", ".join(catalog.campaigns) or "none"
     if name is None:
-        fail(f"there are several campaigns here: {known}; name one", f"{_command()} CAMPAIGN")
+        fail(Fault.NAME_NEEDED, f"there are several campaigns here: {known}; name one", f"{_command()} CAMPAIGN")
     meant = near(name, catalog.campaigns)
-    fail(f"there is no campaign {name!r} here; there is {known}" + (f". Did you mean {meant}?" if meant else ""))
+    fail(
+        Fault.NO_SUCH_NAME,
+        f"there is no campaign {name!r} here; there is {known}" + (f". Did you mean {meant}?" if meant else ""),
+    )
 
 
 def open_campaign(
@@ -97,10 +105,14 @@ def open_campaign(
     try:
         revision = revision_of([path.resolve() for path in files.given_or_nearest(paths)], beside)
     except NoRepository as error:
-        fail(f"{error}: the plan's history is kept in git", "git init && git add manifests && git commit")
+        fail(
+            Fault.NO_REPOSITORY,
+            f"{error}: the plan's history is kept in git",
+            "git init && git add manifests && git commit",
+        )
     unknown = [stage for stage in retry if stage not in {s.metadata.name for s in catalog.stages(campaign)}]
     if unknown:
-        fail(f"--retry names {unknown[0]!r}, which is no stage of {campaign}")
+        fail(Fault.NO_SUCH_NAME, f"--retry names {unknown[0]!r}, which is no stage of {campaign}")
     site = loop.site_of(cluster, revision.root)
     findings = rules.findings(catalog, campaign)
     desired = Desired(catalog, campaign, revision.commit, bool(revision.loose), site, frozenset(retry), findings)
@@ -114,19 +126,11 @@ def connect(opened: Opened) -> Transport:
     try:
         return open_link(opened.desired.cluster, Path(opened.desired.site.root))
     except NoLocalCluster as missing:
-        fail(str(missing), f"reconcile local {opened.desired.campaign}")
+        fail(Fault.NO_LOCAL_CLUSTER, str(missing), f"reconcile local {opened.desired.campaign}")
     except ClusterError as error:
-        fail(str(error), error.fix)
+        fail_at(error)
 
 
 def _command() -> str:
     """The command as the person began it: `reconcile status`."""
     return click.get_current_context().command_path
-
-
-def fail(message: str, fix: str = "") -> NoReturn:
-    """Say what is wrong and what to do, and exit with status 1."""
-    click.echo(f"reconcile: {harmless(message)}", err=True)
-    if fix:
-        click.echo(f"\n    {harmless(fix)}\n", err=True)
-    raise SystemExit(1)

@@ -16,10 +16,12 @@ from reconciler.cli.comment import comment
 from reconciler.cli.comparing import change
 from reconciler.cli.human import plan as view
 from reconciler.cli.onrecord import tree_of
-from reconciler.cli.opening import connect, fail, manifests_option, open_campaign
+from reconciler.cli.opening import connect, manifests_option, open_campaign
 from reconciler.cli.provenance import Provenance
 from reconciler.cli.revisions import NotReadable, base_at, look_if_on_record
 from reconciler.cli.screen import screen
+from reconciler.cli.telling import fail
+from reconciler.model.faults import Fault
 from reconciler.model.problems import harmless
 from reconciler.planner.desired import Desired
 
@@ -70,17 +72,22 @@ def plan(
     as a data list that no job has read, the plan waits for.
     """
     if as_json and form == "markdown":
-        fail("--json and --format markdown are two forms; choose one")
+        fail(Fault.WRONG_USAGE, "--json and --format markdown are two forms; choose one")
     if (base is not None or earlier is not None) and form != "markdown":
         fail(
-            "--base and --earlier are for the comment of a pull request", "reconcile plan --format markdown --base REV"
+            Fault.WRONG_USAGE,
+            "--base and --earlier are for the comment of a pull request",
+            "reconcile plan --format markdown --base REV",
         )
     wanted = _wanted(paths, campaign, revision)
     old, uncompared = _base(wanted, paths, base)
     seen = wanted.look(old)
     if seen is None and (form != "markdown" or out is not None):
-        fail(f"nothing of {wanted.desired.campaign} is on record yet, so there is nothing to plan by",
-             f"reconcile plan {wanted.desired.campaign}      (asks the cluster)")  # fmt: skip
+        fail(
+            Fault.NOT_ON_RECORD,
+            f"nothing of {wanted.desired.campaign} is on record yet, so there is nothing to plan by",
+            f"reconcile plan {wanted.desired.campaign}      (asks the cluster)",
+        )
     rendered = loop.scripts(wanted.desired, seen.plan.actions) if seen is not None else {}
     if seen is not None and out is not None:
         _save(out, machine.plan_json(seen.plan, rendered))
@@ -100,9 +107,13 @@ def plan(
 
 def _compatible(as_json: bool, form: str, base: str | None, earlier: TextIO | None) -> None:
     if as_json and form == "markdown":
-        fail("--json and --format markdown are two forms; choose one")
+        fail(Fault.WRONG_USAGE, "--json and --format markdown are two forms; choose one")
     if (base is not None or earlier is not None) and form != "markdown":
-        fail("--base and --earlier are for the comment of a pull request", "reconcile plan --format markdown")
+        fail(
+            Fault.WRONG_USAGE,
+            "--base and --earlier are for the comment of a pull request",
+            "reconcile plan --format markdown",
+        )
 
 
 def _show(seen: loop.Look, scripts: Mapping[str, str], saved: Path | None) -> None:
@@ -160,4 +171,4 @@ def _save(path: Path, text: str) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        fail(f"the plan could not be saved: {error}")
+        fail(Fault.NOT_WRITTEN, f"the plan could not be saved: {error}")

@@ -17,7 +17,9 @@ import click
 
 from reconciler import loop
 from reconciler.cli.human import proposal as view
-from reconciler.cli.opening import Opened, fail
+from reconciler.cli.opening import Opened
+from reconciler.cli.telling import fail
+from reconciler.model.faults import Fault, coded
 from reconciler.model.moving import NotMoved, moved_to_top
 from reconciler.model.plan import Plan
 from reconciler.model.problems import harmless
@@ -54,7 +56,7 @@ class Proposing:
             for told in self._follow(seen):
                 self._say(told)
         except (GitFailed, NotPushed, OSError) as failed:
-            self._say(f"{failed}; the next apply tries again")
+            self._say(_not(f"{failed}; the next apply tries again"))
 
     def _follow(self, seen: loop.Look) -> Iterator[str]:
         wanted = proposals(self._desired, seen.observed, seen.plan)
@@ -62,7 +64,7 @@ class Proposing:
             return  # nothing is made of a commit that nobody has approved
         if self._desired.dirty:
             if wanted:
-                yield "nothing is proposed from manifests that no commit holds"
+                yield _not("nothing is proposed from manifests that no commit holds")
             return
         found = (frozenset(each.branch for each in wanted), tuple(status.phase for status in seen.plan.stages))
         if found == self._settled:
@@ -74,7 +76,7 @@ class Proposing:
         try:
             kept = branches.ask()
         except NotPushed as unknown:
-            yield str(unknown)
+            yield _not(str(unknown))
             kept = branches.known()
         for proposal in wanted:
             yield from self._propose(branches, proposal, kept.get(proposal.branch, Kept()), seen)
@@ -94,10 +96,11 @@ class Proposing:
         try:
             came = branches.propose(edit, kept)
         except NotMoved as not_moved:
-            yield f"{proposal.stage}: {proposal.strategy} is not proposed: {not_moved}. Move it by hand"
+            yield _not(f"{proposal.stage}: {proposal.strategy} is not proposed: {not_moved}. Move it by hand")
             return
         except NotPushed as not_pushed:
-            yield f"{proposal.stage}: {proposal.strategy} is proposed, but {not_pushed}. By hand: {not_pushed.fix}"
+            told = f"{proposal.stage}: {proposal.strategy} is proposed, but {not_pushed}. By hand: {not_pushed.fix}"
+            yield _not(told)
             return
         match came:
             case Came.MADE:
@@ -118,7 +121,8 @@ class Proposing:
             try:
                 return f"pull request: {command.run(words, self._opened.revision.root, OPEN_TIMEOUT_S)}"
             except command.CommandFailed as not_opened:
-                return f"the pull request could not be opened: {not_opened}. By hand: {_by_hand(branches, branch)}"
+                by_hand = _by_hand(branches, branch)
+                return _not(f"the pull request could not be opened: {not_opened}. By hand: {by_hand}")
 
     def _withdraw(
         self, branches: Branches, kept: dict[str, Kept], plan: Plan, wanted: tuple[Proposal, ...]
@@ -131,7 +135,7 @@ class Proposing:
                     if branches.withdraw(branch, each):
                         yield f"{name}: the manifests have moved on; branch {branch} was taken away"
                 except NotPushed as not_pushed:
-                    yield f"{not_pushed}. By hand: {not_pushed.fix}"
+                    yield _not(f"{not_pushed}. By hand: {not_pushed.fix}")
 
     def _path(self, proposal: Proposal) -> str:
         root = os.path.realpath(self._opened.revision.root)
@@ -161,7 +165,11 @@ def words_given(given: str | None, option: str) -> tuple[str, ...]:
     try:
         return command.words_of(given) if given else ()
     except ValueError as error:
-        fail(f"{option} is no command: {error}")
+        fail(Fault.WRONG_USAGE, f"{option} is no command: {error}")
+
+
+def _not(told: str) -> str:
+    return coded(told, Fault.NOT_PROPOSED)
 
 
 def _by_hand(branches: Branches, branch: str) -> str:

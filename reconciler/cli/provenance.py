@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from reconciler.cli.opening import fail
+from reconciler.cli.telling import fail
 from reconciler.domain import loading
 from reconciler.model.authority import Authority, Demand, Strayed, Vouched
+from reconciler.model.faults import Fault
 from reconciler.planner.authority import APPLIED
 from reconciler.planner.facts import MANIFESTS
 from reconciler.planner.recalled import Recalled
@@ -39,9 +40,9 @@ class Provenance:
         try:
             return [*self._vouching.rules(), *(self._recorded(campaign) if first else ())]
         except BadRule as bad:
-            fail(str(bad), bad.fix)
+            fail(Fault.RULE_UNREADABLE, str(bad), bad.fix)
         except GitFailed as failed:
-            fail(f"git does not tell its configuration: {failed}")
+            fail(Fault.RULE_UNREADABLE, f"git does not tell its configuration: {failed}")
 
     def vouched(self, commit: str, asked: Demand) -> Vouched:
         """What git says of a commit."""

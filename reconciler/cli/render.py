@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from reconciler import loop
-from reconciler.cli.opening import fail, manifests_option, open_campaign
+from reconciler.cli.opening import manifests_option, open_campaign
+from reconciler.cli.telling import fail
 from reconciler.domain.resolve import Unresolved
 from reconciler.domain.trial import variants
+from reconciler.model.faults import Fault
 from reconciler.model.manifests import StageManifest
 from reconciler.model.problems import near
 from reconciler.model.quantities import counted
@@ -35,21 +37,27 @@ def render(which: str, paths: tuple[Path, ...], name: str | None, leg: int, late
     stages = {stage.metadata.name: stage for stage in opened.desired.stages}
     if stage_name not in stages:
         meant = f". Did you mean {meant}?" if (meant := near(stage_name, stages)) else ""
-        fail(f"{campaign} has no stage {stage_name!r}; it has {', '.join(stages)}{meant}")
+        fail(Fault.NO_SUCH_NAME, f"{campaign} has no stage {stage_name!r}; it has {', '.join(stages)}{meant}")
     stage = stages[stage_name]
     if stage.spec.adopted is not None:
-        fail(f"{stage_name} is adopted: it was trained before there were manifests, and no job is submitted for it")
+        fail(
+            Fault.NO_SCRIPT,
+            f"{stage_name} is adopted: it was trained before there were manifests, and no job is submitted for it",
+        )
     strategy = _strategy(stage, name)
     if leg >= len(strategy.legs):
-        fail(f"strategy {strategy.name} of {stage_name} has {counted(len(strategy.legs), 'leg')}, counted from 0")
+        fail(
+            Fault.NO_SUCH_NAME,
+            f"strategy {strategy.name} of {stage_name} has {counted(len(strategy.legs), 'leg')}, counted from 0",
+        )
     drawn = sketch(opened.desired, stage, strategy, leg, later=later)
     if isinstance(drawn, Unresolved):
-        fail(drawn.message)
+        fail(Fault.NO_SCRIPT, drawn.message)
     (text,) = loop.scripts(opened.desired, (drawn.action,)).values()
     click.echo(text, nl=False)
     differences = loop.disagreements(opened.desired, (drawn.action,))
     if differences:
-        fail("; ".join(differences))
+        fail(differences[0].code, "; ".join(each.message for each in differences))
     return 0
 
 
@@ -60,5 +68,8 @@ def _strategy(stage: StageManifest, name: str | None) -> Strategy:
         return stage.spec.strategies[0]
     if name not in ladder:
         meant = f". Did you mean {meant}?" if (meant := near(name, ladder)) else ""
-        fail(f"{stage.metadata.name} has no strategy {name!r}; its ladder is {', '.join(ladder)}{meant}")
+        fail(
+            Fault.NO_SUCH_NAME,
+            f"{stage.metadata.name} has no strategy {name!r}; its ladder is {', '.join(ladder)}{meant}",
+        )
     return ladder[name]

@@ -14,11 +14,13 @@ import click
 from reconciler import loop
 from reconciler.cli.connecting import pace_for
 from reconciler.cli.onrecord import tree_of
-from reconciler.cli.opening import Opened, connect, fail, manifests_option, open_campaign
+from reconciler.cli.opening import Opened, connect, manifests_option, open_campaign
 from reconciler.cli.proposing import with_proposals
 from reconciler.cli.provenance import Provenance
 from reconciler.cli.revisions import look_at
+from reconciler.cli.telling import fail
 from reconciler.cluster.ports import ClusterError, Transport
+from reconciler.model.faults import Fault
 from reconciler.model.observed import Observed, Unread
 from reconciler.model.problems import harmless
 from reconciler.model.quantities import format_bytes
@@ -120,7 +122,11 @@ def _must_be_ours(target: Path) -> None:
     except FileNotFoundError:
         return
     if not ours:
-        fail(f"{target} is there and is no report; it is left as it is", "reconcile report -o ANOTHER")
+        fail(
+            Fault.NOT_WRITTEN,
+            f"{target} is there and is no report; it is left as it is",
+            "reconcile report -o ANOTHER",
+        )
 
 
 def _umask() -> int:
@@ -153,7 +159,11 @@ def _serve(opened: Opened, link: Transport, paths: tuple[Path, ...], port: int) 
     try:
         server = Server(port, current)
     except OSError as error:
-        fail(f"port {port} cannot be had: {error.strerror}", "reconcile report --serve      (takes a free one)")
+        fail(
+            Fault.SYSTEM_REFUSED,
+            f"port {port} cannot be had: {error.strerror}",
+            "reconcile report --serve      (takes a free one)",
+        )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     click.echo(f"{server.address}  {opened.desired.campaign}; Ctrl-C ends it")
     try:

@@ -10,12 +10,14 @@ from pathlib import Path
 from reconciler import loop
 from reconciler.cli.keeping import place
 from reconciler.cli.onrecord import OnRecord, open_record, tree_of
-from reconciler.cli.opening import choose, fail, show_problems
+from reconciler.cli.opening import choose, show_problems
 from reconciler.cli.provenance import Provenance
+from reconciler.cli.telling import fail
 from reconciler.cluster.render import packaged
 from reconciler.convert.layout import program_text
 from reconciler.domain import loading, rules
 from reconciler.domain.loading import Loaded
+from reconciler.model.faults import Fault
 from reconciler.model.observed import ListSeen
 from reconciler.model.problems import one_of
 from reconciler.model.templates import Template, Templates, Unrenderable
@@ -64,7 +66,8 @@ def _workspace(record: OnRecord, desired: Desired) -> Recalled:
     found = next((each for each in known if each.place == wanted), known[0] if len(known) == 1 else None)
     if found is None:
         fail(
-            f"{desired.campaign} is on record in {one_of(each.name for each in known)}, and not where its manifests say"
+            Fault.NOT_ON_RECORD,
+            f"{desired.campaign} is on record in {one_of(each.name for each in known)}, not where its manifests say",
         )
     return found
 
@@ -86,11 +89,11 @@ def desired_at(root: Path, paths: Sequence[Path], campaign: str | None, revision
     """A campaign as its manifests at a commit want it. Exits with a clear message when it is not to be had."""
     contents, commit = _manifests_at(root, paths, revision)
     if not contents:
-        fail(f"there are no manifests at {revision} where they are looked for")
+        fail(Fault.NO_SUCH_REVISION, f"there are no manifests at {revision} where they are looked for")
     loaded = loading.load(contents)
     if not loaded.ok:
         show_problems(loaded)
-        fail(f"the manifests at {revision} have problems by this version's reading")
+        fail(Fault.NO_SUCH_REVISION, f"the manifests at {revision} have problems by this version's reading")
     return _desired(root, loaded, choose(loaded.catalog, campaign), commit)
 
 
@@ -118,7 +121,7 @@ def _manifests_at(root: Path, paths: Sequence[Path], revision: str) -> tuple[Seq
         commit = resolved(git, revision)
         return list(files_at(git, commit, folders, SUFFIXES)), commit
     except (NoSuchRevision, GitFailed) as missing:
-        fail(str(missing), "git fetch --unshallow      (if the clone is a shallow one)")
+        fail(Fault.NO_SUCH_REVISION, str(missing), "git fetch --unshallow      (if the clone is a shallow one)")
 
 
 def _desired(root: Path, loaded: Loaded, campaign: str, commit: str) -> Desired:
@@ -129,7 +132,7 @@ def _desired(root: Path, loaded: Loaded, campaign: str, commit: str) -> Desired:
         own = dict(files_at(git, commit, [folder], (".pbs", ".sh"))) if folder is not None else {}
         site = loop.site_of(cluster, root, _templates(folder, own))
     except (GitFailed, Unrenderable) as broken:
-        fail(f"the templates at {commit[:9]} cannot be read: {broken}")
+        fail(Fault.NO_SUCH_REVISION, f"the templates at {commit[:9]} cannot be read: {broken}")
     return Desired(loaded.catalog, campaign, commit, False, site, findings=rules.findings(loaded.catalog, campaign))
 
 

@@ -10,9 +10,11 @@ import click
 from reconciler.cli import machine
 from reconciler.cli.human import shown as view
 from reconciler.cli.onrecord import OnRecord, open_record
-from reconciler.cli.opening import fail, manifests_option
+from reconciler.cli.opening import manifests_option
 from reconciler.cli.reproducing import again
 from reconciler.cli.screen import screen
+from reconciler.cli.telling import fail
+from reconciler.model.faults import Fault
 from reconciler.model.observed import AttemptSeen
 from reconciler.model.problems import clip, one_of
 from reconciler.planner.recalled import Recalled
@@ -38,7 +40,7 @@ def show(attempt: str, paths: tuple[Path, ...], as_json: bool) -> int:
     try:
         found = shown(recalled, seen, {name: (commit.author, commit.subject) for name, commit in wrote.items()})
     except ValueError as problem:
-        fail(f"attempt {seen.attempt} of {seen.stage} cannot be shown: {problem}")
+        fail(Fault.NOT_ON_RECORD, f"attempt {seen.attempt} of {seen.stage} cannot be shown: {problem}")
     made = again(record, recalled, recalled.recipes[seen.attempt])
     if as_json:
         click.echo(machine.shown_json(found, made), nl=False)
@@ -56,6 +58,6 @@ def _named(record: OnRecord, text: str) -> tuple[Recalled, AttemptSeen]:
         return found[0]
     names = [f"{seen.attempt} ({seen.stage}, {recalled.name})" for recalled, seen in found or known]
     if found:
-        fail(f"{clip(text, 60)} is more than one attempt on record: {one_of(names)}")
+        fail(Fault.NAME_NEEDED, f"{clip(text, 60)} is more than one attempt on record: {one_of(names)}")
     there = f"There is {one_of(names)}." if names else "No attempt is."
-    fail(f"attempt {clip(text, 60)} is not on record. {there}", "reconcile history")
+    fail(Fault.NOT_ON_RECORD, f"attempt {clip(text, 60)} is not on record. {there}", "reconcile history")

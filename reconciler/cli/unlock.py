@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.opening import connect, fail, manifests_option, open_campaign
+from reconciler.cli.opening import connect, manifests_option, open_campaign
+from reconciler.cli.telling import fail_at
 from reconciler.cluster.execute import unlock as release
 from reconciler.cluster.ports import ClusterError
 
@@ -25,5 +26,5 @@ def unlock(nonce: str, campaign: str | None, paths: tuple[Path, ...]) -> int:
     try:
         click.echo(release(connect(opened), opened.desired.site.workspace, nonce))
     except ClusterError as error:
-        fail(str(error), error.fix)
+        fail_at(error)
     return 0

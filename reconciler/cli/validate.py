@@ -12,8 +12,10 @@ import click
 
 from reconciler.cli.problems import as_data, render
 from reconciler.cli.scripts import with_scripts_checked
+from reconciler.cli.telling import fail
 from reconciler.domain.loading import Loaded
 from reconciler.model import schema as schemas
+from reconciler.model.faults import Fault
 from reconciler.model.manifests import KINDS
 from reconciler.model.problems import Severity
 from reconciler.record import files
@@ -71,7 +73,7 @@ def schema(kind: str | None, folder: Path | None) -> None:
                 (folder / name).write_text(text, encoding="utf-8")
                 click.echo(folder / name)
         except OSError as error:
-            raise click.ClickException(f"{folder} cannot be written: {error.strerror}") from error
+            fail(Fault.NOT_WRITTEN, f"{folder} cannot be written: {error.strerror}")
         return
     name = f"{kind.lower()}.json" if kind else schemas.COMBINED
     click.echo(schemas.files()[name], nl=False)

@@ -9,9 +9,11 @@ import click
 from reconciler import loop
 from reconciler.cli import machine
 from reconciler.cli.human import why as view
-from reconciler.cli.opening import connect, fail, manifests_option, open_campaign
+from reconciler.cli.opening import connect, manifests_option, open_campaign
 from reconciler.cli.revisions import look_at
 from reconciler.cli.screen import screen
+from reconciler.cli.telling import fail
+from reconciler.model.faults import Fault
 from reconciler.model.manifests import StageManifest
 from reconciler.model.problems import clip, near, one_of
 from reconciler.planner.desired import Desired
@@ -44,7 +46,7 @@ def _stage(desired: Desired, stage: str) -> StageManifest:
     if stage not in stages:
         meant = near(stage, stages)
         hint = f"Did you mean {meant}?" if meant else f"There is {one_of(stages)}."
-        fail(f"{desired.campaign} has no stage {clip(stage, 60)}. {hint}")
+        fail(Fault.NO_SUCH_NAME, f"{desired.campaign} has no stage {clip(stage, 60)}. {hint}")
     return stages[stage]
 
 

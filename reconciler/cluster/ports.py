@@ -12,8 +12,9 @@ ClusterError
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+from reconciler.model.faults import Fault
 from reconciler.model.observed import LockSeen
 
 
@@ -59,6 +60,8 @@ class Pace(Protocol):
 class ClusterError(Exception):
     """Something between here and the cluster; `fix` is what to do about it, empty if there is nothing to do."""
 
+    fault: ClassVar[Fault]
+
     def __init__(self, message: str, fix: str = "") -> None:
         super().__init__(message)
         self.message = message
@@ -68,9 +71,13 @@ class ClusterError(Exception):
 class Unreachable(ClusterError):
     """Nothing was sent: the cluster is unchanged."""
 
+    fault = Fault.UNREACHABLE
+
 
 class LinkLost(ClusterError):
     """No whole answer. With `sent` false nothing went out."""
+
+    fault = Fault.LINK_LOST
 
     def __init__(self, message: str, fix: str = "", *, sent: bool) -> None:
         super().__init__(message, fix)
@@ -79,6 +86,8 @@ class LinkLost(ClusterError):
 
 class CommandFailed(ClusterError):
     """The command ended with `status`; `output` is what it printed before that."""
+
+    fault = Fault.COMMAND_FAILED
 
     def __init__(self, message: str, fix: str = "", *, status: int, output: bytes = b"") -> None:
         super().__init__(message, fix)
@@ -89,9 +98,13 @@ class CommandFailed(ClusterError):
 class OutcomeUnknown(ClusterError):
     """Sent, but no whole answer came back. Whatever ran is in the journal: look before acting again."""
 
+    fault = Fault.OUTCOME_UNKNOWN
+
 
 class Locked(ClusterError):
     """Another apply holds the lock of the workspace; nothing was done."""
+
+    fault = Fault.LOCKED
 
     def __init__(self, message: str, fix: str = "", *, lock: LockSeen) -> None:
         super().__init__(message, fix)
@@ -100,3 +113,5 @@ class Locked(ClusterError):
 
 class AgentFailed(ClusterError):
     """The agent ran and says why it could not do what was asked; nothing was done."""
+
+    fault = Fault.AGENT_FAILED

@@ -21,6 +21,7 @@ from paramiko.agent import AgentSSH
 from reconciler.cluster import knownhosts
 from reconciler.cluster.ports import Unreachable
 from reconciler.cluster.sshconfig import Endpoint
+from reconciler.model.faults import Fault
 
 LOGIN_TIMEOUT_S: Final = 30.0
 PROMPT_TIMEOUT_S: Final = 180.0
@@ -35,6 +36,8 @@ Ask = Callable[[str, bool], str]
 
 class Refused(Unreachable):
     """Trying again would be wrong: a person has to do something first. Nothing was sent."""
+
+    fault = Fault.LOGIN_REFUSED
 
 
 def authenticate(

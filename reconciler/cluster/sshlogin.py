@@ -23,6 +23,7 @@ from reconciler.cluster.knownhosts import Entry, Judgement
 from reconciler.cluster.ports import Unreachable
 from reconciler.cluster.sshauth import Ask, Refused, authenticate
 from reconciler.cluster.sshconfig import JUMPS_MAX, Asked, Endpoint
+from reconciler.model.faults import Fault
 
 CONNECT_TIMEOUT_S: Final = 15.0
 """For the handshake, as for the TCP connection."""
@@ -38,9 +39,13 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 class Busy(Unreachable):
     """The host took the connection and closed it before the handshake, as sshd does beyond MaxStartups."""
 
+    fault = Fault.HOST_BUSY
+
 
 class Untrusted(Refused):
     """The host's key is not one that is on file for it."""
+
+    fault = Fault.HOST_KEY_UNTRUSTED
 
 
 class Deadline:

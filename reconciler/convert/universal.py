@@ -46,6 +46,8 @@ if __name__ != "__main__" or "Refused" not in globals():  # shipped, all are one
 
 COPY_BYTES = 1 << 20
 SHARDED = ("base_optimizer_state", "param_slice_mappings", "single_partition_of_fp32_groups")
+CODE = "NotConverted"
+"""`reconcile explain` has a page on it."""
 
 
 @dataclass(frozen=True)
@@ -274,21 +276,19 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 def told(work: Callable[[], dict[str, Any]]) -> int:
     """Carry out and say how it went, for people and for the job's log; returns the exit status."""
     if sys.byteorder != "little":
-        print("refused: checkpoints are little-endian, and this machine is not.", file=sys.stderr)
+        print(f"refused: checkpoints are little-endian, and this machine is not. [{CODE}]", file=sys.stderr)
         return 1
     try:
         result = work()
     except Refused as problem:
-        print(f"refused: {shown(str(problem))}", file=sys.stderr)
+        print(f"refused: {shown(str(problem))} [{CODE}]", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: nothing was published, and what is finished is kept; run it again.", file=sys.stderr)
         return 130
     except (OSError, MemoryError, RuntimeError) as problem:
-        print(
-            f"failed: {shown(str(problem))}. Nothing was published, and what is finished is kept; run it again.",
-            file=sys.stderr,
-        )
+        told = f"{shown(str(problem))}. Nothing was published, and what is finished is kept; run it again."
+        print(f"failed: {told} [{CODE}]", file=sys.stderr)
         return 1
     say("*** Done!")
     say(json.dumps(result, sort_keys=True))

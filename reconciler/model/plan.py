@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from reconciler.model.authority import Approval
+from reconciler.model.faults import Message
 from reconciler.model.problems import Problem
 from reconciler.model.recipe import Recipe
 from reconciler.model.status import StageStatus
@@ -311,7 +312,7 @@ class Plan:
     retained: Retained = field(default_factory=Retained)
     """What could be deleted; like a forecast, not part of the digest."""
     changes: tuple[Change, ...] = ()
-    refusals: tuple[str, ...] = ()
+    refusals: tuple[Message, ...] = ()
     """Why this plan may be shown but not applied (found by `planner.checks`, or trained work was edited)."""
     approval: Approval = field(default_factory=Approval)
     """What the campaign's `authority` asks of the commit: without it this may be shown and reviewed, not applied."""

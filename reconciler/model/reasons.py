@@ -22,9 +22,11 @@ MEANINGS: Final[dict[Reason, str]] = {
     Reason.BASELINE_NEEDED: "Forgetting is a rise over the source, and the source has no loss on these sets yet.",
     Reason.VERDICT_DUE: "All numbers are there; the gates are judged and the verdict is written.",
     Reason.GATE_FAILED: "A gate failed. What follows is the campaign's `onFailedGate`; the verdict has the numbers.",
-    Reason.NEXT_RUNG: "The rung before failed, and the next one of the ladder is tried.",
     Reason.DIVERGED: "The loss is missing or near that of guessing, so the job is asked to stop and the attempt fails.",
+    Reason.BUDGET_REACHED: "Complete checkpoints hold all iterations of the attempt.",
+    Reason.ALL_SETS_READ: "Every validation set has a loss at the attempt's last checkpoint.",
     Reason.ALL_EVIDENCE: "The iterations, a complete checkpoint and passed gates are all there: the stage is done.",
+    Reason.SHALLOW_CLONE: "Whether what was applied is in the history cannot be told: this clone is too shallow.",
     Reason.ADOPTED: "The stage was trained before there were manifests; its checkpoint is there, whole, as they say.",
     # waits
     Reason.SOURCE_NOT_DONE: "An earlier stage is not done; this one starts by itself when it is.",
@@ -83,9 +85,11 @@ WAYS_ON: Final[dict[Reason, str]] = {
     Reason.BASELINE_NEEDED: _APPLY,
     Reason.VERDICT_DUE: _APPLY,
     Reason.GATE_FAILED: _APPLY,
-    Reason.NEXT_RUNG: _APPLY,
     Reason.DIVERGED: _APPLY + " The rung fails; the next one starts from the stage's source.",
+    Reason.BUDGET_REACHED: "Nothing: its last checkpoint is evaluated next.",
+    Reason.ALL_SETS_READ: "Nothing: the gates are judged next.",
     Reason.ALL_EVIDENCE: "Nothing: what is done is not judged again. Later stages build on it.",
+    Reason.SHALLOW_CLONE: "`git fetch --unshallow` lets it be told; nothing waits for it.",
     Reason.ADOPTED: "Nothing: later stages build on it.",
     Reason.SOURCE_NOT_DONE: "The stage before it: `reconcile why {blocker}` tells what that one waits for.",
     Reason.JOB_LIVE: _BY_ITSELF,
@@ -124,3 +128,26 @@ WAYS_ON: Final[dict[Reason, str]] = {
     Reason.LOST_IN_ROUTING: _AGAIN,
 }
 """What would change it, for `reconcile why`; {campaign}, {stage} and {blocker} stand for names."""
+
+GOES_ON: Final = frozenset(
+    {
+        Reason.TRAINING_STARTS,
+        Reason.TOKENS_REMAIN,
+        Reason.RECIPE_MISSING,
+        Reason.LATEST_ASTRAY,
+        Reason.NOT_NEEDED,
+        Reason.SET_ASIDE,
+        Reason.CONVERSION_NEEDED,
+        Reason.EVALUATION_NEEDED,
+        Reason.BASELINE_NEEDED,
+        Reason.VERDICT_DUE,
+        Reason.GATE_FAILED,
+        Reason.DIVERGED,
+        Reason.BUDGET_REACHED,
+        Reason.ALL_SETS_READ,
+        Reason.ALL_EVIDENCE,
+        Reason.ADOPTED,
+        Reason.SHALLOW_CLONE,
+    }
+)
+"""Neither a wait nor a hold: something is done next, or nothing is left to do."""

@@ -143,7 +143,7 @@ def content_of(
         outlook=plan.outlook,
         forecasts=plan.forecasts,
         findings=tuple((finding, places.of_line(finding.where)) for finding in plan.findings),
-        refusals=plan.refusals,
+        refusals=tuple(map(str, plan.refusals)),
         places=places,
     )
 
@@ -166,7 +166,9 @@ def _read(desired: Desired, look: Look, plan: Plan, points_max: int) -> Read:
 def _headline(plan: Plan, observed: Observed) -> Headline:
     behind = next((status for status in plan.stages if status.phase is not Phase.DONE), None)
     if plan.refusals:
-        return Headline(STOP, "Nothing is applied", plan.refusals[0], "Change what is refused: it is listed below.")
+        return Headline(
+            STOP, "Nothing is applied", str(plan.refusals[0]), "Change what is refused: it is listed below."
+        )
     if behind is None:
         return Headline(QUIET, "All stages are done", "", "Nothing is left to do.")
     blocked = [status for status in plan.stages if status.phase is Phase.HELD]

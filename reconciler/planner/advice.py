@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from reconciler.domain import rules
 from reconciler.domain.rules.view import LoggedRate
 from reconciler.domain.schedule import rate_at
+from reconciler.model.faults import Fault, Message
 from reconciler.model.observed import AttemptSeen
 from reconciler.model.problems import Problem
 from reconciler.planner.desired import Desired
@@ -25,10 +26,13 @@ def advice(desired: Desired, look: Look, walked: Sequence[Walked]) -> tuple[Prob
     return (*desired.findings, *(rules.observed(desired.catalog, desired.campaign, logged) if logged else ()))
 
 
-def refused(findings: Sequence[Problem]) -> tuple[str, ...]:
+def refused(findings: Sequence[Problem]) -> tuple[Message, ...]:
     """Why a plan with these cannot be applied."""
     return tuple(
-        f"{found.code} {found.summary}: {found.detail}: {found.found} instead of {found.expected}\n{found.fix}"
+        Message(
+            Fault.AGAINST_RULES,
+            f"{found.code} {found.summary}: {found.detail}: {found.found} instead of {found.expected}\n{found.fix}",
+        )
         for found in findings
         if found.refuses
     )

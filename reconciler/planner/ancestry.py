@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Final
 
 from reconciler.model.authority import Strayed
+from reconciler.model.faults import Fault
 from reconciler.model.observed import Observed, Unread
 from reconciler.model.plan import ActionKey, Plan
 from reconciler.model.quantities import counted
-from reconciler.model.status import Condition, StageStatus
+from reconciler.model.status import Condition, Reason, StageStatus
 
 IN_HISTORY: Final = "InHistory"
 """Type of the condition."""
@@ -58,7 +59,7 @@ def _condition(commit: str, attempt: str, found: Strayed, more: int) -> Conditio
     was = f"{attempt} was applied at {commit[:9]}" + (f" and {counted(more, 'other commit')}" if more else "")
     if not found.known:
         message = f"{was}, which this shallow clone may not reach back to; `git fetch --unshallow` would tell"
-        return Condition(IN_HISTORY, "Unknown", "ShallowClone", message)
+        return Condition(IN_HISTORY, "Unknown", Reason.SHALLOW_CLONE, message)
     message = f"{was}, not in the history of this commit: rewritten since, or never merged"
     kept = " Its manifests are on record" if found.recorded else " Its manifests are not on record here"
     if found.here:
@@ -67,7 +68,7 @@ def _condition(commit: str, attempt: str, found: Strayed, more: int) -> Conditio
         way = f"`reconcile show {attempt}` tells what it was made of"
     else:
         way = f"`git fetch` it from a clone that has {commit}"
-    return Condition(IN_HISTORY, "False", "HistoryRewritten", f"{message}.{kept}; {way}. What is trained stands")
+    return Condition(IN_HISTORY, "False", Fault.HISTORY_REWRITTEN, f"{message}.{kept}; {way}. What is trained stands")
 
 
 def rewritten(status: StageStatus) -> tuple[str, ...]:

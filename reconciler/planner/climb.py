@@ -8,6 +8,7 @@ from dataclasses import replace
 from reconciler.domain import trial as trials
 from reconciler.domain.ladder import hangs_on_failure, not_tried
 from reconciler.domain.resolve import StageOutcome, Unresolved
+from reconciler.model.faults import Message
 from reconciler.model.manifests import StageManifest
 from reconciler.model.plan import Action, ActionKind
 from reconciler.model.recipe import Recipe
@@ -300,9 +301,10 @@ def _waiting(stage: StageManifest, wait: Wait | Hold) -> StageStatus:
     return replace(bare_status(stage, Phase.WAITING, wait.reason, wait.message), job=wait.job)
 
 
-def _told(stage: StageManifest, refused: drift.Refusal) -> str:
+def _told(stage: StageManifest, refused: drift.Refusal) -> Message:
     ways = "".join(f"\n  - {way}" for way in refused.ways_on)
-    return f"{stage.metadata.name}: {refused.message}\nWhat is trained stays as it is. To go on:{ways}"
+    told = f"{stage.metadata.name}: {refused.message}\nWhat is trained stays as it is. To go on:{ways}"
+    return Message(Reason.TRAINED_IMMUTABLE, told)
 
 
 def _outcome_word(step: Act | Wait | Hold | Judged, evidence: Evidence) -> str:

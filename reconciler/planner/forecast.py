@@ -11,6 +11,7 @@ from reconciler.domain.checkpoint import needs_conversion
 from reconciler.domain.cost import Training
 from reconciler.domain.resolve import StageOutcome
 from reconciler.domain.windows import opens
+from reconciler.model.faults import Fault, Message
 from reconciler.model.manifests import StageManifest
 from reconciler.model.observed import AttemptSeen
 from reconciler.model.plan import (
@@ -82,18 +83,19 @@ def outlook(desired: Desired, look: Look, made: Sequence[StageForecast], done: C
     )
 
 
-def over_allocation(look: Look, total: CampaignForecast, actions: Sequence[Action]) -> tuple[str, ...]:
+def over_allocation(look: Look, total: CampaignForecast, actions: Sequence[Action]) -> tuple[Message, ...]:
     """Why a stage is not begun: the campaign cannot be finished with what it may spend. One that runs goes on."""
     begun = {key.stage for receipt in look.receipts if (key := ActionKey.parse(receipt.key)) is not None}
     new = [action.key.stage for action in actions if action.job is not None and action.key.stage not in begun]
     if not total.over or not new:
         return ()
     least = total.spent + total.node_hours.low
-    return (
+    told = (
         f"{new[0]} is not begun: {total.spent:.3g} node-hours are spent and at least {total.node_hours.low:.3g} are to "
         f"come, {least - total.bound:.3g} more than the {total.bound:.6g} of the campaign's bounds.nodeHours and the "
-        "cluster's allocation.nodeHours. Raise the lower of the two, or cut tokens, nodes or stages of what is to come",
+        "cluster's allocation.nodeHours. Raise the lower of the two, or cut tokens, nodes or stages of what is to come"
     )
+    return (Message(Fault.OVER_ALLOCATION, told),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,9 +154,9 @@ def _campaign(seen: Seen) -> Iterator[Notice]:
         said = f"{name} is not applied: {missing[0].what}"
         yield _notice(seen, NOT_APPROVED, Kind.HOLD, State.PENDING, said, way_on=missing[0].fix)
     held = [status.stage for status in seen.plan.stages if status.phase is Phase.HELD]
-    others = [why for why in seen.plan.refusals if not why.startswith(tuple(f"{stage}: " for stage in held))]
+    others = [why for why in seen.plan.refusals if not why.message.startswith(tuple(f"{stage}: " for stage in held))]
     if others:
-        said = f"the plan of {name} is refused: {others[0].splitlines()[0]}"
+        said = f"the plan of {name} is refused: {others[0].message.splitlines()[0]}"
         said += f"; {len(others) - 1} more" if len(others) > 1 else ""
         yield _notice(seen, REFUSED, Kind.HOLD, State.ERROR, said, way_on=f"reconcile plan {name}")
 

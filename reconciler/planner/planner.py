@@ -60,7 +60,7 @@ def plan(desired: Desired, observed: Observed) -> Plan:
         retained=upkeep.retained,
         changes=tuple(replace(change, started=change.stage in trained) for change in changes),
         refusals=(
-            *(w.refusal for w in walked if w.refusal),
+            *(w.refusal for w in walked if w.refusal is not None),
             *forecast.over_allocation(look, total, actions),
             *refused(findings),
         ),

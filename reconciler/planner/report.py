@@ -92,7 +92,7 @@ def _conditions(attempt: Attempt, phase: Phase, reason: Reason, message: str) ->
         Condition(
             "Trained",
             str(trained),
-            "BudgetReached" if trained else Reason.TOKENS_REMAIN,
+            Reason.BUDGET_REACHED if trained else Reason.TOKENS_REMAIN,
             f"{attempt.evidence.trained_iterations()} of {recipe.iterations} iterations in complete checkpoints, "
             f"{counted(len(ended), 'job')} ended"
             + "".join(f"; PBS no longer knows job {job_id}" for job_id in forgotten),
@@ -100,7 +100,7 @@ def _conditions(attempt: Attempt, phase: Phase, reason: Reason, message: str) ->
         Condition(
             "Evaluated",
             str(final_losses(attempt) is not None),
-            "AllSetsRead" if final_losses(attempt) is not None else Reason.EVALUATION_NEEDED,
+            Reason.ALL_SETS_READ if final_losses(attempt) is not None else Reason.EVALUATION_NEEDED,
             f"{len(final_losses(attempt) or {})} of {len(attempt.validation_sets)} validation sets have a loss",
         ),
         Condition(

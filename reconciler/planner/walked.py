@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.domain.resolve import StageOutcome
+from reconciler.model.faults import Message
 from reconciler.model.manifests import StageManifest
 from reconciler.model.plan import Action
 from reconciler.model.recipe import Recipe
@@ -23,7 +24,7 @@ class Walked:
     """The recipe it was trained by if done, else the one a forecast assumes."""
     pilots: tuple[Recipe, ...] = ()
     """Of a trial that is not decided."""
-    refusal: str = ""
+    refusal: Message | None = None
     attempts: tuple[Attempt, ...] = ()
     """All that the manifest describes; none of a stage whose turn has not come."""
 

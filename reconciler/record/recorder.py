@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
+from reconciler.model.faults import Fault, Message
 from reconciler.planner import facts
 from reconciler.record.branch import FILE_BYTES_MAX, NAME, PATH, Branch
 from reconciler.record.git import GitFailed
@@ -29,7 +30,7 @@ class Recorder:
         self._branch: Branch | None = None
         self._remote: Remote | None = None
         self._quiet_until, self._pause = 0.0, AGAIN_S
-        self._untold: list[str] = []
+        self._untold: list[Message] = []
         try:
             self._open(root)
         except GitFailed as failed:
@@ -69,7 +70,7 @@ class Recorder:
         except GitFailed:
             return {}
 
-    def keep(self, files: Mapping[str, str]) -> tuple[str, ...]:
+    def keep(self, files: Mapping[str, str]) -> tuple[Message, ...]:
         """Put files on record and share them; returns what a person should know, each thing once."""
         if self._branch is not None:
             try:
@@ -94,7 +95,7 @@ class Recorder:
         except GitFailed as failed:
             self._untold.append(_unwritten(failed))
 
-    def close(self) -> tuple[str, ...]:
+    def close(self) -> tuple[Message, ...]:
         """Push what is left; returns what a person should know."""
         if self._quiet_until:
             self.share(now=True)
@@ -104,9 +105,8 @@ class Recorder:
     def _defer(self, not_shared: NotShared) -> None:
         self._quiet_until = self._clock() + self._pause
         self._pause = min(AGAIN_S_MAX, self._pause * 2)
-        self._untold.append(
-            f"{not_shared}. It is on this machine, and is pushed with the next; by hand: {not_shared.fix}"
-        )
+        told = f"{not_shared}. It is on this machine, and is pushed with the next; by hand: {not_shared.fix}"
+        self._untold.append(Message(Fault.RECORD_NOT_KEPT, told))
 
 
 def _encoded(files: Mapping[str, str]) -> dict[str, bytes]:
@@ -116,5 +116,6 @@ def _encoded(files: Mapping[str, str]) -> dict[str, bytes]:
     return {path: text for path, text in texts.items() if len(text) <= FILE_BYTES_MAX}
 
 
-def _unwritten(failed: GitFailed) -> str:
-    return f"what happened could not be put on record ({NAME}): {failed}; the next pass tries again from the evidence"
+def _unwritten(failed: GitFailed) -> Message:
+    told = f"what happened could not be put on record ({NAME}): {failed}; the next pass tries again from the evidence"
+    return Message(Fault.RECORD_NOT_KEPT, told)

@@ -161,7 +161,7 @@ def test_a_file_that_is_not_there() -> None:
     result = CliRunner().invoke(lint_script, ["nowhere.sh"], standalone_mode=False)
     assert (result.exit_code, result.stderr) == (
         1,
-        "reconcile: nowhere.sh cannot be read: No such file or directory\n",
+        "reconcile: nowhere.sh cannot be read: No such file or directory [NotReadable]\n",
     )
 
 

@@ -24,14 +24,15 @@ from reconciler.cli import machine
 from reconciler.cli.human import plan as plan_view
 from reconciler.cli.human import status as status_view
 from reconciler.cli.human.live import LiveView, PlainView
-from reconciler.cli.opening import fail
 from reconciler.cli.screen import Screen
+from reconciler.cli.telling import fail
 from reconciler.cluster.batch import Outcome, OutcomeKind
 from reconciler.cluster.render import VALUE_BYTES_MAX, render
 from reconciler.domain.loading import load
 from reconciler.domain.resolve import Unresolved
 from reconciler.loop import Look, Pass
 from reconciler.model import source
+from reconciler.model.faults import Fault, Message
 from reconciler.model.manifests import StageManifest
 from reconciler.model.observed import Job, LockSeen, Unread
 from reconciler.model.plan import Change, JobRequest
@@ -467,7 +468,7 @@ def spoiled_pass() -> Pass:
         actions=(action,),
         stages=(*plan.stages, status, held),
         changes=(Change("stage-1", "path", "before", "after", True), Change("(campaign)", "p", "b", "a", False)),
-        refusals=("refused",),
+        refusals=(Message(Fault.UNSOUND_PLAN, "refused"),),
     )
     observed = replace(grown.look(), lock=LockSeen("nonce", "holder", "host", 3.0))
     outcomes = (Outcome(str(action.key), OutcomeKind.REFUSED, "1.here", "told"), Outcome("key", OutcomeKind.DONE))
@@ -514,6 +515,6 @@ def test_the_json_views_escape_every_control_character() -> None:
 
 def test_an_error_message_of_a_cluster_is_shown_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        fail(f"qstat says {ESCAPE}", f"ssh -- {ESCAPE}\n    reconcile status")
+        fail(Fault.UNREACHABLE, f"qstat says {ESCAPE}", f"ssh -- {ESCAPE}\n    reconcile status")
     told = capsys.readouterr().err
     assert {c for c in told if not c.isprintable()} == {"\n"}

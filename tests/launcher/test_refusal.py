@@ -31,7 +31,7 @@ def with_launcher(folder: Path, line: str) -> Desired:
 
 
 def refused(desired: Desired, action: Action) -> tuple[str, ...]:
-    return loop.disagreements(desired, (action,))
+    return tuple(told.message for told in loop.disagreements(desired, (action,)))
 
 
 @pytest.mark.parametrize("done", range(4))
@@ -71,7 +71,7 @@ def test_the_plan_of_a_look_is_refused_and_nothing_is_acted_on(tmp_path: Path, m
     monkeypatch.setattr(loop, "observe", lambda link, request: world.look())
     no_link: Transport = object()  # type: ignore[assignment]  # nothing must be sent
     seen = loop.look(desired, no_link, by=None)
-    assert any("ORA050" in text for text in seen.plan.refusals)
+    assert any("ORA050" in told.message for told in seen.plan.refusals)
     assert loop.act(desired, no_link, seen).outcomes == ()
     assert loop.settled(seen)
 

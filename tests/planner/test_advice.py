@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from reconciler.cli.machine import plan_json
 from reconciler.domain.rules import check
+from reconciler.model.faults import Fault
 from reconciler.model.observed import LegSeen, Unread
 from tests.planner.world import World, after, quickstart, swapped
 
@@ -42,8 +43,11 @@ def test_a_source_that_was_logged_past_its_plateau_refuses_the_plan() -> None:
     found = world.plan()
     assert [problem.code for problem in found.findings] == ["CPT005"]
     (refusal,) = found.refusals
-    assert refusal.startswith("CPT005 The source checkpoint was logged at another learning rate than declared: stage-1")
-    assert "4e-05, as logged instead of 0.002" in refusal
+    assert refusal.message.startswith(
+        "CPT005 The source checkpoint was logged at another learning rate than declared: "
+    )
+    assert refusal.code is Fault.AGAINST_RULES
+    assert "4e-05, as logged instead of 0.002" in refusal.message
 
 
 def test_a_person_may_waive_it_and_every_plan_says_why() -> None:

@@ -39,7 +39,7 @@ def test_editing_a_done_stage_is_refused_with_the_legal_ways_on() -> None:
     assert (status.phase, status.reason, status.attempt) == (Phase.HELD, Reason.TRAINED_IMMUTABLE, attempt)
     assert (status.strategy, status.tokens_done) == ("naive", 977 * 2048)
     (refusal,) = made.refusals
-    assert refusal.startswith(f"stage-2: {status.message}\n")
+    assert refusal.message.startswith(f"stage-2: {status.message}\n")
     for words in (
         "naive was edited after 2M tokens had been trained",
         "weights.D1 1 → 0.98",
@@ -49,7 +49,7 @@ def test_editing_a_done_stage_is_refused_with_the_legal_ways_on() -> None:
         "give the edited stage a new name",
         "2M tokens are set aside",
     ):
-        assert words in refusal
+        assert words in refusal.message
 
 
 def test_later_stages_of_a_refused_one_wait_and_say_what_they_were_trained_as() -> None:
@@ -65,7 +65,7 @@ def test_later_stages_of_a_refused_one_wait_and_say_what_they_were_trained_as() 
 
 def test_editing_the_first_stage_refuses_and_names_its_tokens() -> None:
     made = edited(after(2), WARMUP).plan()
-    assert "edited after 4M tokens" in made.refusals[0]
+    assert "edited after 4M tokens" in made.refusals[0].message
     assert made.actions == ()
     assert [status.phase for status in made.stages] == [Phase.HELD, Phase.WAITING, Phase.WAITING, Phase.WAITING]
 
@@ -75,7 +75,7 @@ def test_editing_a_stage_that_is_half_trained_is_refused() -> None:
     world.trained(world.until(TRAIN), 300)
     made = edited(world, NAIVE_2).plan()
     assert made.actions == ()
-    assert "edited after 614k tokens" in made.refusals[0]
+    assert "edited after 614k tokens" in made.refusals[0].message
 
 
 def test_editing_a_stage_of_which_nothing_is_saved_is_free() -> None:
@@ -89,8 +89,8 @@ def test_editing_the_rung_that_runs_after_a_failed_one_is_refused() -> None:
     world.finish_stage(FORGOT_D0)
     world.trained(world.until(TRAIN), 300)
     made = edited(world, REPLAY).plan()
-    assert "replay-5 was edited after 614k tokens" in made.refusals[0]
-    assert "weights.D0 0.05 → 0.06" in made.refusals[0]
+    assert "replay-5 was edited after 614k tokens" in made.refusals[0].message
+    assert "weights.D0 0.05 → 0.06" in made.refusals[0].message
 
 
 def test_editing_a_rung_that_failed_is_free() -> None:
@@ -107,7 +107,7 @@ def test_a_recipe_that_cannot_be_read_back_is_refused_too() -> None:
     world.attempts[key] = replace(world.attempts[key], recipe="{}")
     made = edited(world, NAIVE_2).plan()
     assert made.actions == ()
-    assert "2M tokens were trained by a recipe that cannot be read back" in made.refusals[0]
+    assert "2M tokens were trained by a recipe that cannot be read back" in made.refusals[0].message
     assert made.forecasts[0].stage == "stage-1"
     assert len(made.forecasts) == 1
 
@@ -174,7 +174,7 @@ def test_many_differences_are_counted() -> None:
         ("beta1: 0.9, beta2: 0.95, eps: 1e-5", "beta1: 0.8, beta2: 0.9, eps: 1e-6"),
         ("tokens: 4M\n  source", "tokens: 5M\n  source"),
     ).plan()
-    assert " and 3 more\n" in made.refusals[0]
+    assert " and 3 more\n" in made.refusals[0].message
 
 
 # --- what is to come

@@ -237,8 +237,10 @@ def test_a_stage_is_not_begun_when_the_campaign_cannot_be_finished() -> None:
     assert made.outlook is not None
     assert made.outlook.over
     (refusal,) = made.refusals
-    assert refusal.startswith("stage-1 is not begun: 0 node-hours are spent and at least 0.303 are to come, 0.053")
-    assert "bounds.nodeHours" in refusal
+    assert refusal.message.startswith(
+        "stage-1 is not begun: 0 node-hours are spent and at least 0.303 are to come, 0.053"
+    )
+    assert "bounds.nodeHours" in refusal.message
 
 
 def test_a_stage_that_has_begun_goes_on() -> None:
@@ -261,7 +263,7 @@ def test_what_is_spent_counts() -> None:
     hour = replace(world.jobs[0], job_id="9.x", started_s=NOW_S - 3240, ended_s=NOW_S)
     assert world.plan().refusals == ()
     world.jobs.append(hour)
-    assert world.plan().refusals[0].startswith("stage-2 is not begun: 0.9")
+    assert world.plan().refusals[0].message.startswith("stage-2 is not begun: 0.9")
 
 
 def test_the_same_from_manifests_alone() -> None:

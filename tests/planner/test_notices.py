@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.authority import Approval, Missing
+from reconciler.model.faults import Fault, Message
 from reconciler.model.notice import Kind, Notice, State, document, fields, for_chat
 from reconciler.model.observed import Unread
 from reconciler.model.status import Condition, Phase
@@ -113,7 +114,10 @@ def test_what_could_not_be_looked_at_is_neither_told_nor_over() -> None:
 
 def test_a_refused_plan_is_a_hold_of_the_campaign_unless_its_stage_says_so() -> None:
     at = seen(after(1))
-    refused = replace(at, plan=replace(at.plan, refusals=("more node-hours than there are\n - mend it",)))
+    refused = replace(
+        at,
+        plan=replace(at.plan, refusals=(Message(Fault.OVER_ALLOCATION, "more node-hours than there are\n - mend it"),)),
+    )
     found, mark = told(refused, None)
     assert shown(found) == [("hold", "error", "reconcile/quickstart")]
     assert found[0].said == "the plan of quickstart is refused: more node-hours than there are"

@@ -268,7 +268,7 @@ def test_every_look_has_an_answer_and_the_answer_is_sound(case: tuple[Desired, O
     open_stage = next((status.stage for status in made.stages if status.phase is not Phase.DONE), None)
     acting = {action.key.stage for action in made.actions}
     assert acting <= {open_stage}
-    assert not any(refusal.startswith(f"{stage}:") for refusal in made.refusals for stage in acting)
+    assert not any(refusal.message.startswith(f"{stage}:") for refusal in made.refusals for stage in acting)
     assert all(status.message for status in made.stages)
     assert made.digest == plan(desired, replace(look, now_s=look.now_s + 1)).digest
 

@@ -330,8 +330,8 @@ def test_another_choice_after_the_first_is_trained_is_refused_with_the_way_back(
     status = world.status("stage-3")
     assert (status.phase, status.reason, world.plan().actions) == (Phase.HELD, Reason.TRAINED_IMMUTABLE, ())
     (refusal,) = world.plan().refusals
-    assert "mixes.lean is chosen after mixes.even had been chosen and 614k tokens of it trained" in refusal
-    assert "write `chosen: mixes.even` again" in refusal
+    assert "mixes.lean is chosen after mixes.even had been chosen and 614k tokens of it trained" in refusal.message
+    assert "write `chosen: mixes.even` again" in refusal.message
 
 
 def test_another_choice_after_the_first_has_failed_is_tried() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler import loop
+from reconciler.model.faults import Fault
 from reconciler.model.observed import Unread
 from reconciler.record.branch import REF, Branch
 from tests.record.campaign import PLACE, Cluster, live, planned, recording
@@ -86,8 +87,9 @@ def test_the_cluster_wins_where_the_record_has_another_verdict(told: tuple[Path,
     Branch(other).put({path: b"{}\n"}, lambda path, there, new: new, str)
     kept = recording(other, cluster.world.desired)
     (said,) = loop.record(cluster.world.desired, loop.Pass(cluster.look(), ()), kept).told
-    assert said.startswith("record and cluster disagree: ")
-    assert "the verdict on the cluster is another" in said
+    assert said.code is Fault.RECORD_DIFFERS
+    assert said.message.startswith("record and cluster disagree: ")
+    assert "the verdict on the cluster is another" in said.message
     assert on(other)[path] == on(root)[path]
 
 
@@ -102,7 +104,7 @@ def test_an_attempt_that_is_not_on_the_cluster_any_more_stays_on_record_and_is_t
     less = replace(look, observed=replace(look.observed, attempts=look.observed.attempts[1:]))
     kept = recording(other, cluster.world.desired)
     (said,) = loop.record(cluster.world.desired, loop.Pass(less, ()), kept).told
-    assert "its folder is not on the cluster any more" in said
+    assert "its folder is not on the cluster any more" in said.message
     assert on(other) == on(root)
 
 
@@ -159,8 +161,9 @@ def test_a_remote_that_is_down_stops_no_pass_and_is_asked_less_and_less(
     one = loop.Pass(cluster.look(), ())
     said = loop.record(cluster.world.desired, one, kept).told
     (first,) = said
-    assert "could not be pushed to origin" in first
-    assert f"git push origin {REF}" in first
+    assert first.code is Fault.RECORD_NOT_KEPT
+    assert "could not be pushed to origin" in first.message
+    assert f"git push origin {REF}" in first.message
     two = loop.Pass(cluster.look(kept.wanted(cluster.world.desired)), ())
     assert loop.record(cluster.world.desired, two, kept).told == ()  # half a minute has not passed
     assert len(kept.recorder.close()) == 1  # and once more at the end
@@ -174,4 +177,4 @@ def test_what_cannot_be_written_stops_no_pass(told: tuple[Path, Cluster], tmp_pa
     kept = recording(other, cluster.world.desired)
     (other / ".git/refs/heads/reconcile").write_text("in the way")
     (said,) = loop.record(cluster.world.desired, loop.Pass(cluster.look(), ()), kept).told
-    assert "could not be put on record" in said
+    assert "could not be put on record" in said.message

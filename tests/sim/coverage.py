@@ -12,11 +12,13 @@ from tests.sim.chance import ALWAYS, RATES_MAX
 
 NOT_HERE = frozenset(
     {
-        "reason: GateFailed",  # no code gives it (kept for readers of old output)
-        "reason: NextRung",
+        "reason: GateFailed",  # of conditions beside a stage's own reason
+        "reason: BudgetReached",
+        "reason: AllSetsRead",
         "reason: LatestAstray",  # of actions beside a stage's own: "action: repair", "action: prune", "action: delete"
         "reason: NotNeeded",
         "reason: SetAside",
+        "reason: ShallowClone",
         "reason: Adopted",  # no campaign here goes on from runs that were made by hand (docs/simulation.md says so)
         "reason: AdoptedUnusable",
     }

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from reconciler import loop
+from reconciler.model.faults import Fault
 from reconciler.model.status import Reason
 from tests.sim.campaigns import CAMPAIGNS, commit, drawn
 from tests.sim.chance import Chance
@@ -206,7 +207,7 @@ def decided(world: World, person: Person, seen: loop.Look) -> str:
     if stage.reason is Reason.TRIAL_AWAITS_CHOICE and asked:
         person.chooses(stage.message)
         return ""
-    if seen.plan.refusals and "is not begun" in seen.plan.refusals[0]:
+    if seen.plan.refusals and seen.plan.refusals[0].code == Fault.OVER_ALLOCATION:
         wanting = world.check.node_hours_wanting(stage.stage)
         if wanting > 0:
             return "node-hours would not do"

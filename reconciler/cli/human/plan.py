@@ -16,6 +16,7 @@ from reconciler.cli.human.outlook import outlook
 from reconciler.cli.human.trial import comparison
 from reconciler.cluster.batch import Outcome
 from reconciler.model.authority import Approval
+from reconciler.model.faults import Message
 from reconciler.model.plan import Action, ActionKey, Change, LegForecast, Plan, StageForecast
 from reconciler.model.quantities import approximate_tokens, counted, format_tokens
 from reconciler.model.status import Phase, StageStatus
@@ -162,12 +163,14 @@ def _next(actions: Sequence[Action]) -> Iterator[RenderableType]:
     yield Text()
 
 
-def refusals(told: Sequence[str]) -> Iterator[RenderableType]:
+def refusals(told: Sequence[Message]) -> Iterator[RenderableType]:
     if not told:
         return
     yield Text("Refused", "bold red")
-    for refusal in told:
-        yield Padding(Text(refusal), (0, 0, 0, 2), expand=False)
+    for refused in told:
+        text, begins = Text(str(refused)), len(refused.message.partition("\n")[0]) + 1
+        text.stylize("dim", begins, begins + len(f"[{refused.code}]"))
+        yield Padding(text, (0, 0, 0, 2), expand=False)
     yield Text()
 
 

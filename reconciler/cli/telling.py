@@ -1,0 +1,29 @@
+"""What a command says on standard error when it stops, or could not do a part: always with a code."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import click
+
+from reconciler.cluster.ports import ClusterError
+from reconciler.model.faults import Code, coded
+from reconciler.model.problems import harmless
+
+
+def warn(code: Code, message: str, fix: str = "") -> None:
+    """Say what could not be done, by a code that `reconcile explain` knows, and what to do; the command goes on."""
+    click.echo(f"reconcile: {harmless(coded(message, code))}", err=True)
+    if fix:
+        click.echo(f"\n    {harmless(fix)}\n", err=True)
+
+
+def fail(code: Code, message: str, fix: str = "") -> NoReturn:
+    """Say what is wrong and what to do, and exit with status 1."""
+    warn(code, message, fix)
+    raise SystemExit(1)
+
+
+def fail_at(error: ClusterError) -> NoReturn:
+    """The same for what went wrong between here and the cluster."""
+    fail(error.fault, str(error), error.fix)
