@@ -43,7 +43,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, observed: Observed, *arguments: str) -> Result:
-    def look(desired: Desired, link: object) -> loop.Look:
+    def look(desired: Desired, link: object, by: None) -> loop.Look:
         there = quickstart()
         return loop.Look(observed, plan(there, observed))
 
