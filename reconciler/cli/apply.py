@@ -81,7 +81,9 @@ def apply(
             f"git add manifests && git commit      (or: reconcile apply {opened.desired.campaign} --allow-dirty)",
         )
     # Made before anything is looked at: a look must be newer than what is known to have been told.
-    following = Following(opened, Proposing(opened, open_with), Notifying(opened, notify_with, notify_url))
+    following = Following(
+        opened, Proposing(opened, open_with), Notifying(opened, notify_with, notify_url, unchanged=unchanged)
+    )
     try:
         by = Provenance(opened.revision.root, paths, fetching=True)
         return _apply(opened, saved, following, by, until_done=until_done, yes=yes, unchanged=unchanged)

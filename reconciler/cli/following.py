@@ -29,8 +29,8 @@ class Following:
         self._notifying.follow(done.look, apart)
 
     def stopped(self, seen: loop.Look) -> None:
-        """Only what was applied may go on, and something else is wanted."""
-        self._notifying.follow(seen, unchanged=True)
+        """Something else is wanted than was applied, and only that may go on."""
+        self._notifying.follow(seen)
 
     def close(self, *, share: bool = True) -> None:
         """Share what is not shared yet; not where somebody waits for the program to end."""

@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import click
@@ -82,9 +83,13 @@ class Notifying:
         opened: Opened,
         notify_with: str | None,
         notify_url: str | None,
+        *,
+        unchanged: bool = False,
         now_s: Callable[[], float] = CLOCK.now_s,
     ) -> None:
-        """Made before the first look, which is then known to be newer than what was told."""
+        """Made before the first look, which is then known to be newer than what was told; `unchanged` says that only
+        what was applied goes on."""
+        self._unchanged = unchanged
         os.environ.pop(URL_VARIABLE, None)  # nothing that is run from here has a use for it
         self._opened, self._desired = opened, opened.desired
         self._channels = _channels(opened, notify_with, notify_url)
@@ -99,14 +104,14 @@ class Notifying:
             except (GitFailed, NotShared) as failed:
                 self._say(f"{failed}; notices may be told by others too")
 
-    def follow(self, seen: loop.Look, apart: Sequence[Apart] = (), *, unchanged: bool = False) -> None:
-        """Tell what a look and its record ask for; `unchanged` says that only what was applied goes on."""
+    def follow(self, seen: loop.Look, apart: Sequence[Apart] = ()) -> None:
+        """Tell what a look and its record ask for."""
         if self._marks is None:
             return
         made = with_proposals(self._opened, seen)
         why = drift.not_applied(self._desired, seen.observed)
-        unapplied = why if unchanged or not why else None  # else it is being applied
-        look = Seen(self._desired, seen.observed, made, tuple(apart), unapplied)
+        unapplied = why if self._unchanged or not why else None  # else it is being applied
+        look = Seen(self._desired, seen.observed, made, tuple(apart), unapplied, self._unchanged)
         for channel in self._channels:
             if self._now_s() < channel.quiet_until_s:
                 continue
@@ -205,7 +210,7 @@ def _channels(opened: Opened, notify_with: str | None, notify_url: str | None) -
     words = words_given(notify_with, "--notify-with (RECONCILE_NOTIFY_WITH)")
     channels = []
     if words:
-        channels.append(Channel("command", words[0], lambda notice, name: _run(opened, words, notice, name)))
+        channels.append(Channel("command", Path(words[0]).name, lambda notice, name: _run(opened, words, notice, name)))
     if notify_url:
         try:
             url = webhook.checked(notify_url)

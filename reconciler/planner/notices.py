@@ -47,6 +47,13 @@ class Seen:
     """Where record and cluster tell differently."""
     unapplied: str | None = None
     """Why what is wanted is not what was applied, where only that may go on; empty where it is; None if not judged."""
+    unchanged: bool = False
+    """Only what was applied may go on, as on a schedule: nobody stands by who reads what is said."""
+
+    @property
+    def applied(self) -> bool:
+        """Whether the stages are told of by manifests that are applied; of others nothing is concluded."""
+        return not self.plan.approval.missing and not self.unapplied
 
 
 def notices(seen: Seen, told: Collection[str]) -> tuple[Notice, ...] | None:
@@ -54,7 +61,8 @@ def notices(seen: Seen, told: Collection[str]) -> tuple[Notice, ...] | None:
     for a look that was not whole."""
     if seen.plan.outlook is None:
         return None
-    found = (*_campaign(seen), *(n for status in seen.plan.stages for n in _stage(seen, status, told)), *_apart(seen))
+    stages = seen.plan.stages if seen.applied else ()
+    found = (*_campaign(seen), *(n for status in stages for n in _stage(seen, status, told)), *_apart(seen))
     return tuple(notice for notice in found if notice.key not in told or lasts(notice.key))
 
 
@@ -83,6 +91,8 @@ def over(seen: Seen, key: str) -> Notice | str | None:
     if key == UNAPPLIED:
         said = f"what {seen.desired.campaign} wants is applied"
         return None if seen.unapplied is None else _over(seen, key, Kind.DRIFT, State.SUCCESS, said)
+    if not seen.applied:
+        return None
     if key == REFUSED:
         if seen.plan.refusals:
             return "it is told that a stage is held"
@@ -91,7 +101,7 @@ def over(seen: Seen, key: str) -> Notice | str | None:
         )
     if key == NOT_APPROVED:
         said = f"the commit of {seen.desired.campaign} lacks no approval any more"
-        return None if seen.plan.approval.missing else _over(seen, key, Kind.HOLD, State.PENDING, said)
+        return _over(seen, key, Kind.HOLD, State.PENDING, said)
     status = next((status for status in seen.plan.stages if status.stage == stage), None)
     if status is None:
         return "the stage is not in the manifests any more"
@@ -150,12 +160,12 @@ def _campaign(seen: Seen) -> Iterator[Notice]:
         way_on = f"reconcile plan {name} -o FILE && reconcile apply FILE"
         yield _notice(seen, UNAPPLIED, Kind.DRIFT, State.ERROR, said, way_on=way_on)
     missing = seen.plan.approval.missing
-    if missing and not seen.plan.approval.passing:
+    if missing and seen.unchanged and not seen.plan.approval.passing:
         said = f"{name} is not applied: {missing[0].what}"
         yield _notice(seen, NOT_APPROVED, Kind.HOLD, State.PENDING, said, way_on=missing[0].fix)
     held = [status.stage for status in seen.plan.stages if status.phase is Phase.HELD]
     others = [why for why in seen.plan.refusals if not why.message.startswith(tuple(f"{stage}: " for stage in held))]
-    if others:
+    if others and seen.applied:
         said = f"the plan of {name} is refused: {others[0].message.splitlines()[0]}"
         said += f"; {len(others) - 1} more" if len(others) > 1 else ""
         yield _notice(seen, REFUSED, Kind.HOLD, State.ERROR, said, way_on=f"reconcile plan {name}")

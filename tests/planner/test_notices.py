@@ -149,13 +149,17 @@ def test_a_commit_that_lacks_an_approval_is_a_hold_and_a_history_that_was_rewrit
     at = seen(after(1))
     _, mark = told(at, None)
     lacking = Approval(missing=(Missing("cccccc is not signed", "git commit -S --allow-empty"),))
-    (held,), mark = told(replace(at, plan=replace(at.plan, approval=lacking)), mark)
+    by_hand = replace(at, plan=replace(at.plan, approval=lacking))
+    assert told(by_hand, mark)[0] == []  # who stands by is told by the command
+    on_schedule = replace(by_hand, unchanged=True)
+    (held,), mark = told(on_schedule, mark)
     assert shown([held]) == [("hold", "pending", "reconcile/quickstart")]
     assert (held.said, held.way_on) == (
         "quickstart is not applied: cccccc is not signed",
         "git commit -S --allow-empty",
     )
-    assert told(replace(at, plan=replace(at.plan, approval=replace(lacking, passing=True))), None)[0] == []
+    passing = replace(at.plan, approval=replace(lacking, passing=True))
+    assert told(replace(on_schedule, plan=passing), None)[0] == []
     found, mark = told(at, mark)
     assert shown(found) == [("hold over", "pending", "reconcile/quickstart")]
     stages = at.plan.stages
@@ -164,6 +168,15 @@ def test_a_commit_that_lacks_an_approval_is_a_hold_and_a_history_that_was_rewrit
     (drift,), mark = told(astray, mark)
     assert shown([drift]) == [("drift", "error", "reconcile/quickstart/stage-1")]
     assert told(astray, mark)[0] == []
+
+
+def test_of_manifests_that_nobody_applies_nothing_is_told_of_a_stage() -> None:
+    held, free = seen(World(quickstart(SUSPENDED))), seen(World(quickstart()))
+    _, mark = told(held, None)
+    lacking = Approval(missing=(Missing("cccccc is not signed", "sign it"),))
+    for merged in (replace(free, plan=replace(free.plan, approval=lacking)), replace(free, unapplied="stage-1: new")):
+        assert "hold over" not in [kind for kind, *_ in shown(told(merged, mark)[0])]
+    assert shown(told(free, mark)[0]) == [("hold over", "pending", "reconcile/quickstart/stage-1")]
 
 
 # --- once, however many look

@@ -111,7 +111,7 @@ def test_a_command_that_does_not_take_a_notice_is_said_once_and_told_again(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, why: str
 ) -> None:
     clock = [0.0]
-    at = Notifying(opened(place.root), line, None, lambda: clock[0])
+    at = Notifying(opened(place.root), line, None, now_s=lambda: clock[0])
     for _ in range(3):
         at.follow(place.look())
         clock[0] += 3600.0
@@ -296,7 +296,7 @@ def test_who_is_killed_while_telling_has_it_told_by_the_next_under_the_same_name
     assert subprocess.run(words, check=False).returncode == -9
     notify(place, line)
     assert len(list((tmp_path / "told").iterdir())) == 1  # it may be being told right now
-    later = Notifying(opened(place.root), line, None, lambda: time.time() + CLAIM_S + 60)
+    later = Notifying(opened(place.root), line, None, now_s=lambda: time.time() + CLAIM_S + 60)
     later.follow(place.look())
     first, second = (json.loads(written.read_text())[2] for written in (tmp_path / "told").iterdir())
     assert first == second
