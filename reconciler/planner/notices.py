@@ -66,6 +66,12 @@ def notices(seen: Seen, told: Collection[str]) -> tuple[Notice, ...] | None:
     return tuple(notice for notice in found if notice.key not in told or lasts(notice.key))
 
 
+def happened(seen: Seen) -> frozenset[str]:
+    """Keys of all that has happened once by now, by whatever manifests."""
+    found = (*(n for status in seen.plan.stages for n in _stage(seen, status, ())), *_apart(seen))
+    return frozenset(notice.key for notice in found if not lasts(notice.key))
+
+
 def lasts(key: str) -> bool:
     """Whether what a key is about can be over."""
     return key.startswith(WHILE)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from reconciler.model.notice import Notice
-from reconciler.planner.notices import Seen, absorbed, lasts, over
+from reconciler.planner.notices import Seen, absorbed, happened, lasts, over
 
 CLAIM_S: Final = 900.0
 KEYS_MAX: Final = 50_000
@@ -83,7 +83,7 @@ def started(seen: Seen, found: Sequence[Notice], mark: Mark | None, *, newest: b
     """The mark to go on from. In the first one, what was over before anybody asked to be told counts as told. Later on,
     what lasted is let go where something that says more is told in place of its end."""
     if mark is None:
-        return Mark(frozenset(notice.key for notice in found if not lasts(notice.key)))
+        return Mark(happened(seen))
     still = {notice.key for notice in found}
     ended = {key for key in mark.told - still if newest and lasts(key) and isinstance(over(seen, key), str)}
     return replace(mark, told=mark.told - ended)

@@ -58,9 +58,15 @@ def test_a_stage_that_is_done_is_told_with_its_numbers() -> None:
 
 
 def test_what_was_over_before_anybody_asked_is_not_told() -> None:
-    found, mark = told(seen(after(2)), None)
+    at = seen(after(2))
+    found, mark = told(at, None)
     assert found == []
     assert len(mark.told) == 2
+    found, mark = told(
+        replace(at, unapplied="stage-3: something"), None
+    )  # nor where the first look is by other manifests
+    assert [notice.kind for notice in found] == ["drift"]
+    assert [notice.kind for notice in told(at, mark)[0]] == []
 
 
 def test_a_failed_gate_is_told_with_what_it_measured_and_what_follows() -> None:

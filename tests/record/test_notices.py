@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_began(tmp_path: Path) ->
     late = f"sleep 2; touch {tmp_path}/late"
     with pytest.raises(command.CommandFailed, match="did not end within"):
         command.run(["sh", "-c", f"({late}) & {late}"], tmp_path, 0.2)
-    command.run(["sh", "-c", "sleep 30 &"], tmp_path, 20.0)  # what it leaves behind is not waited for
+    command.run(["sh", "-c", "sleep 5 &"], tmp_path, 20.0)  # what it leaves behind is not waited for
     time.sleep(2.2)
     assert not (tmp_path / "late").exists()
 
@@ -216,6 +217,28 @@ def test_the_address_is_nowhere_but_in_this_program(
     marks = git(place.hub, "log", "-p", "--all", "--glob=refs/reconcile")
     assert "it answered 404" in (said := capsys.readouterr().err)
     assert all("s3cret" not in text for text in (said, written.read_text(), marks))
+
+
+@pytest.mark.parametrize(("state", "shown"), [("success", "success"), ("pending", "pending"), ("error", "failed")])
+def test_the_script_of_the_docs_sets_the_status_of_a_commit_on_gitlab(
+    hook: Hook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, shown: str
+) -> None:
+    (text,) = re.findall(r"(?s)```sh\n(.*?)```", (Path(__file__).parents[2] / "docs/ci.md").read_text())
+    script = tmp_path / "gitlab-status"
+    script.write_text(text)
+    script.chmod(0o755)
+    subprocess.run(["shellcheck", str(script)], check=True)
+    for name, value in {"API_V4_URL": hook.url, "PROJECT_ID": "7"}.items():
+        monkeypatch.setenv(f"CI_{name}", value)
+    monkeypatch.setenv("STATUS_TOKEN", "a-token")
+    odd = "a; touch x $(touch y) &state=success \"'\n@z"
+    told = {"STATE": state, "CONTEXT": "reconcile/c/s", "DESCRIPTION": odd, "COMMIT": "c" * 40}
+    environment = {f"RECONCILE_NOTICE_{name}": value for name, value in told.items()}
+    command.run([str(script)], tmp_path, 20.0, stdin=b"{}", environment=environment)
+    assert hook.asked == [f"/services/T000/s3cret/projects/7/statuses/{'c' * 40}"]
+    assert hook.posted == [{"state": shown, "name": "reconcile/c/s", "description": odd}]
+    assert hook.tokens == ["a-token"]
+    assert list(tmp_path.iterdir()) == [script]
 
 
 # --- once

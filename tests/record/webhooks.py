@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 
 @dataclass
@@ -19,7 +20,9 @@ class Hook:
     """Sends its answer byte by byte and never comes to an end of it."""
     huge: bool = False
     posted: list[dict[str, Any]] = field(default_factory=list)
+    """JSON, or the fields of a form."""
     names: list[str] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     """Every path that was asked for, by whatever method."""
 
@@ -30,7 +33,10 @@ class Hook:
             def do_POST(self) -> None:
                 hook.asked.append(self.path)
                 hook.names.append(self.headers["Idempotency-Key"])
-                hook.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                hook.tokens.append(self.headers["PRIVATE-TOKEN"])
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                form = self.headers["Content-Type"] == "application/x-www-form-urlencoded"
+                hook.posted.append(dict(parse_qsl(body)) if form else json.loads(body))
                 if hook.drips:
                     self._drip()
                     return
