@@ -54,6 +54,8 @@ def _run(run: Run) -> dict[str, Any]:
         "high": _column("f", (_number(point.high) for point in points)),
         "rate": _column("f", (point.rate for point in points)),
         "declared": _pairs(run.declared),
+        "strays": [[number, rate] for number, rate in run.strays if math.isfinite(rate)],
+        "bounds": {name: bound for name, bound in run.bounds.items() if math.isfinite(bound)},
         "marks": [[mark.tokens, mark.kind, mark.text] for mark in run.marks],
         "losses": {name: [[each.tokens, each.loss, each.text] for each in found] for name, found in run.losses.items()},
     }

@@ -150,12 +150,11 @@ def content_of(
 
 def _read(desired: Desired, look: Look, plan: Plan, points_max: int) -> Read:
     kept = books.books(desired, look.attempts, look.lists.digests)
-    sets = [chosen.name for chosen in desired.model.validation.sets]
     labels = dict.fromkeys(label for part in kept.drawn for label in part.mixture)
     sizes = {label: look.lists.size(desired, label) for label in labels}
     return Read(
         timeline=drawn(plan, look, kept),
-        curves=curves(plan, look, kept, sets, points_max),
+        curves=curves(desired, plan, look, kept, points_max),
         ledger=Answer(desired.campaign, kept, sizes, books.newest(kept, plan), None),
     )
 

@@ -7,6 +7,7 @@ begin side by side.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -18,6 +19,8 @@ from reconciler.model.observed import AttemptSeen, LegSeen, LogPoint, TrainLog
 from reconciler.model.plan import Plan
 from reconciler.model.recipe import Recipe
 from reconciler.model.verdict import Level, Verdict
+from reconciler.page import bounds
+from reconciler.planner.desired import Desired
 from reconciler.planner.evidence import gather
 from reconciler.planner.ledger import Books, Entry
 from reconciler.planner.look import Look
@@ -26,8 +29,8 @@ POINTS_MAX: Final = 40_000
 """On a page, of all attempts: about 1.1 MB. A look brings at most 64 for each job."""
 SAMPLES: Final = 96
 """Of a leg's declared curve."""
-CHECKPOINTS_MAX: Final = 2000
-"""Marked on a page."""
+SAME_RATE: Final = 1e-3
+"""Rates closer than this share are one: launchers log few digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +86,13 @@ class Run:
     points: tuple[Point, ...]
     declared: tuple[tuple[int, float], ...]
     """(tokens, rate)."""
+    strays: tuple[tuple[int, float], ...]
+    """(number of a point, declared rate), of those that were not logged with the rate that is declared there."""
     marks: tuple[Mark, ...]
     losses: Mapping[str, tuple[Loss, ...]]
     """By validation set."""
+    bounds: Mapping[str, float]
+    """By validation set: above this, it has forgotten too much."""
 
     @property
     def span(self) -> tuple[int, int]:
@@ -120,31 +127,31 @@ class Curves:
         return self.shown < self.logged
 
 
-def curves(plan: Plan, look: Look, books: Books, sets: Sequence[str], points_max: int = POINTS_MAX) -> Curves:
+def curves(desired: Desired, plan: Plan, look: Look, books: Books, points_max: int = POINTS_MAX) -> Curves:
     """Every attempt of the ledger whose recipe makes sense."""
-    way = {status.attempt for status in plan.stages if status.attempt}
     seen = {each.attempt: each for each in look.attempts}
     runs = [
         run
         for entry in books.entries
-        if (run := _run(plan, look, books, entry, seen.get(entry.attempt), entry.attempt in way)) is not None
+        if (run := _run(desired, plan, look, books, entry, seen.get(entry.attempt))) is not None
     ]
     logged = sum(len(run.points) for run in runs)
     lines = sum(point.lines for run in runs for point in run.points)
     if logged > points_max:
         runs = [replace(run, points=thin(run.points, points_max * len(run.points) // logged)) for run in runs]
+    runs = [replace(run, strays=tuple(_strays(books.recipes[run.attempt], run.points))) for run in runs]
     found = {name for run in runs for name in run.losses}
     return Curves(
         lanes=_lanes(runs),
         planned=tuple(_planned(plan, runs)),
-        sets=tuple(name for name in sets if name in found),
+        sets=tuple(chosen.name for chosen in desired.model.validation.sets if chosen.name in found),
         logged=logged,
         shown=sum(len(run.points) for run in runs),
         lines=lines,
     )
 
 
-def _run(plan: Plan, look: Look, books: Books, entry: Entry, seen: AttemptSeen | None, way: bool) -> Run | None:
+def _run(desired: Desired, plan: Plan, look: Look, books: Books, entry: Entry, seen: AttemptSeen | None) -> Run | None:
     recipe = books.recipes.get(entry.attempt)
     if recipe is None:
         return None
@@ -156,7 +163,8 @@ def _run(plan: Plan, look: Look, books: Books, entry: Entry, seen: AttemptSeen |
     evidence = gather(
         plan.campaign, entry.stage, entry.attempt, look.attempts, look.receipts, look.jobs, look.lists.validation
     )
-    seen = evidence.seen or seen
+    seen, verdict = evidence.seen or seen, evidence.verdict()
+    way = any(status.attempt == entry.attempt for status in plan.stages)
     points = [
         point
         for leg in (seen.legs if seen is not None else ())
@@ -173,8 +181,10 @@ def _run(plan: Plan, look: Look, books: Books, entry: Entry, seen: AttemptSeen |
         tokens_per_iteration=per,
         points=tuple(points),
         declared=tuple(_declared(recipe, offsets, begins)),
-        marks=tuple(_marks(entry, recipe, seen, offsets, begins, way, evidence.verdict() if seen else None)),
+        strays=(),
+        marks=tuple(_marks(entry, recipe, seen, offsets, begins, way, verdict)),
         losses=_losses(seen, offsets, begins, per),
+        bounds=_bounds(desired, plan, entry, verdict),
     )
 
 
@@ -201,18 +211,17 @@ def _of_log(log: TrainLog) -> list[Point]:
         if math.isfinite(w.learning_rate)
     ]
     found.sort(key=lambda point: point.last)
-    end = log.last[-1] if log.last else None
-    if end is not None and found and found[-1].lines > 1 and end.iteration == found[-1].last:
-        found[-1:] = _without(found[-1], _single(end))
+    if found and found[-1].lines > 1 and len(log.last) > 1 and log.last[-1].iteration == found[-1].last:
+        found[-1:] = _without(found[-1], *map(_single, log.last[-2:]))
     return found
 
 
-def _without(window: Point, end: Point) -> tuple[Point, Point]:
-    """A window less its last line, and that line."""
+def _without(window: Point, before: Point, end: Point) -> tuple[Point, Point]:
+    """A window less its last line, with the rate of the line before that; and the last line."""
     mean, lines = window.mean, window.lines - 1
     if mean is not None and end.mean is not None:
         mean = (mean * window.lines - end.mean) / lines
-    return replace(window, last=window.last - 1, mean=mean, lines=lines), end
+    return replace(window, last=before.last, mean=mean, lines=lines, rate=before.rate), end
 
 
 def _single(point: LogPoint) -> Point:
@@ -257,6 +266,17 @@ def _declared(recipe: Recipe, offsets: Mapping[int, int], begins: int) -> Iterat
                     yield begins + (offset + at) * per, rate
 
 
+def _strays(recipe: Recipe, points: Sequence[Point]) -> Iterator[tuple[int, float]]:
+    legs = recipe.legs[len(recipe.taken) :]
+    ends = list(accumulate(leg.iterations for leg in legs))
+    for number, point in enumerate(points):
+        index = bisect_left(ends, point.last)
+        leg = legs[index]
+        declared = schedule.rate_at(leg.curve, leg.position + point.last - ends[index] + leg.iterations)
+        if not math.isclose(point.rate, declared, rel_tol=SAME_RATE, abs_tol=1e-12):
+            yield number, declared
+
+
 def _marks(
     entry: Entry,
     recipe: Recipe,
@@ -296,6 +316,15 @@ def _losses(seen: AttemptSeen | None, offsets: Mapping[int, int], begins: int, p
             if math.isfinite(loss):
                 found.setdefault(name, []).append(Loss(begins + at * per, loss, told))
     return {name: tuple(losses) for name, losses in found.items()}
+
+
+def _bounds(desired: Desired, plan: Plan, entry: Entry, verdict: Verdict | None) -> dict[str, float]:
+    if verdict is not None:
+        return bounds.judged(verdict)
+    status = next((status for status in plan.stages if status.attempt == entry.attempt), None)
+    if status is None or entry.outcome == "adopted":
+        return {}
+    return bounds.to_come(desired, desired.catalog.stage(desired.campaign, status.stage), status)
 
 
 def _lanes(runs: Sequence[Run]) -> tuple[tuple[Run, ...], ...]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from reconciler.record.git import Git, GitFailed
 from reconciler.record.remote import remote_of
 
-COMMITS_MAX = 64
+COMMITS_MAX: Final = 64
 """Commits that are looked for; a page names few."""
+_NAME: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 def remote_url(root: Path) -> tuple[str, str]:
@@ -23,11 +26,14 @@ def remote_url(root: Path) -> tuple[str, str]:
 
 
 def shared(root: Path, remote: str, commits: Iterable[str]) -> frozenset[str]:
-    """Those of these commits that a branch of the remote holds, as it was last fetched or pushed."""
+    """Those of these commits that a branch of the remote holds, as it was last fetched or pushed.
+
+    What the cluster calls a commit may be any text: only a commit's name is one.
+    """
     git, found = Git(root), set()
-    for commit in list(dict.fromkeys(commits))[:COMMITS_MAX]:
+    for commit in [name for name in dict.fromkeys(commits) if _NAME.fullmatch(name)][:COMMITS_MAX]:
         try:
-            if commit and git.text(
+            if git.text(
                 "for-each-ref", "--count=1", "--contains", commit, "--format=%(refname)", f"refs/remotes/{remote}/"
             ):
                 found.add(commit)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.model.observed import LogWindow, TrainLog, Unread
+from reconciler.model.observed import Job, JobState, LogWindow, TrainLog, Unread
 from reconciler.model.plan import ActionKind
 from reconciler.model.problems import Where
 from reconciler.page.chartdata import _column, embedded
@@ -26,9 +26,11 @@ from reconciler.page.curves import Point, thin
 from reconciler.page.links import Link, Places, forge_of
 from reconciler.page.render import html
 from reconciler.page.serving import Server, served
+from reconciler.page.timeline import JOBS_TOLD
 from reconciler.planner.planner import plan
+from reconciler.record.pages import remote_url, shared
 from tests.page.campaigns import GITHUB, Told, auroragpt, page_of, story, wavy
-from tests.planner.world import World, iterations_of, quickstart
+from tests.planner.world import NOW_S, World, iterations_of, quickstart, rate
 from tests.record.campaign import Cluster, live, planned
 from tests.record.repositories import clone, git
 from tests.record.test_history import reconcile
@@ -89,6 +91,32 @@ def test_an_attempt_begins_where_its_source_stands(world: Told) -> None:
     assert [each.loss for each in passed.losses["val-D0"]] == [2.41]
 
 
+def test_a_rate_that_is_not_the_declared_one_is_told_as_such(world: Told) -> None:
+    as_declared = page_of(world)
+    assert as_declared.read is not None and [run.strays for run in as_declared.read.curves.runs] == [()] * 5
+    other = Told(quickstart())
+    action = other.until(ActionKind.TRAIN)
+    rates = {at: rate(action, at) for at in range(900, 911)} | {905: 1e-3}
+    windows = tuple(LogWindow(at, at, 2.0, 2.0, 2.0, found, 1, 0) for at, found in rates.items())
+    other.leg(action, logs=(TrainLog(str(action.key), windows=windows),))
+    page = page_of(other)
+    assert page.read is not None
+    (run,) = page.read.curves.runs
+    assert run.strays == ((5, 2e-3),)
+
+
+def test_a_set_fails_above_its_loss_at_the_source_and_what_the_gate_allows(world: Told) -> None:
+    page = page_of(world)
+    assert page.read is not None
+    bounds = {(run.stage, run.strategy): run.bounds for run in page.read.curves.runs}
+    strong = 0.30
+    assert bounds["stage-1", "pretrain"] == {}
+    for judged in ("naive", "replay-30"):
+        assert bounds["stage-3", judged] == pytest.approx({"val-D0": 2.33 + strong, "val-D1": 2.52 + strong})
+    running = {"val-D0": 2.41 + strong, "val-D1": 2.55 + strong, "val-D2": 2.21 + strong}
+    assert bounds["stage-4", "cooldown-mix-a"] == pytest.approx(running)
+
+
 def test_what_was_trained_again_is_shown_as_it_went_the_second_time() -> None:
     world = Told(quickstart())
     action = world.until(ActionKind.TRAIN)
@@ -147,6 +175,24 @@ def test_what_is_not_on_the_forge_is_named_and_not_linked() -> None:
     assert Places(COMMIT, GITHUB).of_commit(COMMIT + "+") == Link("ccccccccc+")
     loose = Places(COMMIT, GITHUB, frozenset({COMMIT}), loose=frozenset({"stages.yaml"}))
     assert loose.of_line(where) == Link("stages.yaml:12, not as committed")
+
+
+def test_jobs_that_would_lie_over_each_other_are_drawn_as_one_and_the_last_are_told() -> None:
+    world = Told(quickstart())
+    action = world.until(ActionKind.TRAIN)
+    key = str(action.key)
+    begins = [NOW_S - 86400 * 400 + n * 21_600 for n in range(1500)]
+    world.jobs = [
+        Job(f"{n}.here", "", JobState.FINISHED, "F", key.replace("/n0/", f"/n{n}/"), exit_status=0, queued_s=at,
+            started_s=at + 600, ended_s=at + 21_000)
+        for n, at in enumerate(begins)
+    ]  # fmt: skip
+    page = page_of(world)
+    assert page.read is not None and page.read.timeline is not None
+    (row,) = page.read.timeline.rows
+    assert page.read.timeline.jobs == 1500 and len(row.bars) < 400 and len(row.jobs) == JOBS_TOLD
+    assert row.bars[0].what.startswith("1500 jobs, train leg 0, job 1 to train leg 0, job 1500")
+    assert "The last 200 of 1,500 jobs" in html(page)
 
 
 # --- how much of it --------------------------------------------------------------------------------------------------
@@ -222,6 +268,15 @@ def test_a_clone_is_enough_for_a_report_without_a_cluster(later: Path) -> None:
     assert "By the record" in text and "replay-30" in text
     commit = git(later, "rev-parse", "HEAD").strip()
     assert f"manifests/stages.yaml:1 @ {commit[:9]}" in text or f"@ {commit[:9]}" in text
+
+
+def test_only_what_the_remote_has_is_linked_to(later: Path) -> None:
+    commit = git(later, "rev-parse", "HEAD").strip()
+    git(later, "commit", "-q", "--allow-empty", "-m", "Not pushed yet")
+    own = git(later, "rev-parse", "HEAD").strip()
+    git(later, "reset", "-q", "--hard", commit)
+    assert remote_url(later)[0] == "origin"
+    assert shared(later, "origin", (commit, own, "f" * 40, "--help", "")) == {commit}
 
 
 def test_only_a_report_is_written_over(later: Path) -> None:

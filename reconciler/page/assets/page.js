@@ -187,7 +187,7 @@
         const hue = colour["hue-" + (i % 8)];
         const shape = { stroke: hue, points: { show: true, size: 7, width: 1.5 } };
         if (set.way.length) made.push({ ...shape, label: set.name, width: 1.5, points: { ...shape.points, fill: hue } });
-        if (shown.left && set.left.length) made.push({ ...shape, label: set.name + ", strategy left", width: 0, paths: () => null, points: { ...shape.points, fill: colour.ground } });
+        if (shown.left && set.left.length) made.push({ ...shape, label: set.name + ", strategy left", width: 0, paths: () => null, points: { ...shape.points, stroke: hue, fill: colour.ground } });
       }
     });
     return made;
@@ -199,6 +199,9 @@
 
   function bounds(chart, low, high) {
     if (low === null || high === null || low === undefined) return [0, 1];
+    if (chart && chart === charts.validation) {
+      for (const [, , bound] of limits()) high = Math.max(high, bound);
+    }
     if (shown.trim && chart === charts.loss) {
       const all = [];
       lanes.filter(visible).forEach((lane) => cut(lane, view[0], view[1], 400).mean.forEach((v) => v !== null && all.push(v)));
@@ -210,6 +213,34 @@
     }
     const room = (high - low || Math.abs(high) || 1) * 0.06;
     return [low - room, high + room];
+  }
+
+  // Of the validation sets that are shown: (run, number of the set, loss above which too much is forgotten).
+  function limits() {
+    if (!shown.marks) return [];
+    return runs.filter((run) => run.way && run.begins < view[1] && endOf(run) > view[0]).flatMap((run) =>
+      sets.map((set, i) => [run, i, run.bounds[set.name]]).filter((each) => shown.sets[each[1]] && each[2] !== undefined));
+  }
+  const endOf = (run) => (run.declared.length ? run.declared[run.declared.length - 1][0] : run.begins);
+
+  function drawLimits(u) {
+    const { ctx } = u;
+    const dots = u.pxRatio || devicePixelRatio;
+    ctx.save();
+    ctx.setLineDash([2 * dots, 3 * dots]);
+    ctx.lineWidth = 1.5 * dots;
+    ctx.beginPath();
+    ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
+    ctx.clip();
+    for (const [run, i, bound] of limits()) {
+      const y = Math.round(u.valToPos(bound, "y", true)) + 0.5;
+      ctx.strokeStyle = colour["hue-" + (i % 8)];
+      ctx.beginPath();
+      ctx.moveTo(u.valToPos(run.begins, "x", true), y);
+      ctx.lineTo(u.valToPos(endOf(run), "x", true), y);
+      ctx.stroke();
+    }
+    ctx.restore();
   }
 
   // Where stages begin, mixtures switch, gates were judged and checkpoints lie, over the lines of a chart.
@@ -268,13 +299,13 @@
       height: Math.max(80, holder.clientHeight),
       legend: { show: false },
       padding: [8, 12, 0, 0],
-      cursor: { sync: { key: sync.key, setSeries: false }, drag: { x: true, y: false, setScale: false }, points: { size: 7 }, y: false },
+      cursor: { sync: { key: sync.key, setSeries: false }, drag: { x: true, y: false, setScale: false }, points: { show: name === "loss", size: 7 }, y: false },
       scales: { x: { time: false, range: () => view }, y: { range: (u, low, high) => bounds(u, low, high) } },
       axes: [{ ...axis((u, at) => at.map(tokens), 28), space: 70 }, axis((u, at) => at.map((v) => +v.toPrecision(6)), 56)],
       series: [{}, ...series],
       bands: bands,
       hooks: {
-        draw: [drawMarks],
+        draw: name === "validation" ? [drawMarks, drawLimits] : [drawMarks],
         setCursor: [(u) => u.cursor.event && read(u)],
         setSelect: [(u) => {
           if (u.select.width > 3) show(u.posToVal(u.select.left, "x"), u.posToVal(u.select.left + u.select.width, "x"));
@@ -324,15 +355,9 @@
     const i = lowerBound(lane.x, lane.n, x);
     return i > 0 && (i === lane.n || x - lane.x[i - 1] < lane.x[i] - x) ? i - 1 : i;
   }
-  function rateDeclared(run, x) {
-    const points = run.declared;
-    for (let i = 1; i < points.length; i++) {
-      if (x <= points[i][0]) {
-        const [x0, y0] = points[i - 1], [x1, y1] = points[i];
-        return x1 > x0 ? y0 + ((y1 - y0) * (x - x0)) / (x1 - x0) : y1;
-      }
-    }
-    return points.length ? points[points.length - 1][1] : null;
+  function rateDeclared(run, i) {
+    const stray = run.strays.find((each) => each[0] === i - run.from);
+    return stray ? ", declared " + short(stray[1]) : " as declared";
   }
   function words(x) {
     const parts = [tokens(x) + " tokens"];
@@ -342,13 +367,15 @@
       if (!run || Math.abs(lane.x[i] - x) > (view[1] - view[0]) / 20) continue;
       const told = [run.stage + " " + run.strategy, "loss " + short(orNull(lane.mean[i]))];
       if (lane.low[i] < lane.high[i]) told.push("(" + short(lane.low[i]) + " to " + short(lane.high[i]) + ")");
-      told.push("LR " + short(lane.rate[i]) + ", declared " + short(rateDeclared(run, lane.x[i])));
+      told.push("LR " + short(lane.rate[i]) + rateDeclared(run, i));
       parts.push(told.join(" "));
     }
     sets.forEach((set, i) => {
       const near = set.way.concat(shown.left ? set.left : []).filter((each) => Math.abs(each[0] - x) < (view[1] - view[0]) / 80)
         .sort((a, b) => Math.abs(a[0] - x) - Math.abs(b[0] - x))[0];
       if (near && shown.sets[i]) parts.push(set.name + " " + short(near[1]) + " " + near[2]);
+      const run = ordered.filter((each) => each.way && each.begins < x && x <= endOf(each)).pop();
+      if (near && shown.sets[i] && run && run.bounds[set.name] !== undefined) parts.push("fails above " + short(run.bounds[set.name]));
     });
     if (shown.marks) {
       const close = (view[1] - view[0]) / 150;
