@@ -85,8 +85,12 @@ def started(seen: Seen, found: Sequence[Notice], mark: Mark | None, *, newest: b
     if mark is None:
         return Mark(happened(seen))
     still = {notice.key for notice in found}
-    ended = {key for key in mark.told - still if newest and lasts(key) and isinstance(over(seen, key), str)}
-    return replace(mark, told=mark.told - ended)
+    if not newest:
+        return mark
+    ended = {key for key in mark.told - still if lasts(key) and isinstance(over(seen, key), str)}
+    # What was over before anybody could be told is another thing when it comes again, under another name.
+    vain = {key for key, claim in mark.claims.items() if lasts(key) and key not in still and not claim.until_s}
+    return Mark(mark.told - ended, {key: claim for key, claim in mark.claims.items() if key not in vain})
 
 
 def due(

@@ -7,7 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPMessage
 from typing import IO, Final
 from urllib.parse import urlsplit
 
@@ -87,7 +87,7 @@ def _posted(url: str, body: bytes, name: str, timeout_s: float, say: Callable[[s
     except urllib.error.HTTPError as error:
         with error:
             say(f"it leads elsewhere ({error.code}), and is not followed" if 300 <= error.code < 400 else _code(error))
-    except (OSError, HTTPException, ValueError) as error:
+    except Exception as error:  # whatever it is: a thread that fails would print the text of its error
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         # Never the text of an error of ours: it may hold the address.
         known = reason.strerror if isinstance(reason, OSError) and reason.strerror else type(reason).__name__

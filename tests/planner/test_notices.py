@@ -212,6 +212,14 @@ def test_what_was_told_in_vain_anybody_tells_again_by_the_same_name() -> None:
     assert again == mine
 
 
+def test_what_was_over_before_it_could_be_told_has_another_name_when_it_comes_again() -> None:
+    held, free = World(quickstart(SUSPENDED)), World(quickstart())
+    (first,) = one_due(held, Mark(), "ada")
+    mark = settled(claimed(Mark(), [first], "ada", NOW_S), (), [first])
+    mark = started(seen(free), notices(seen(free), ()) or (), mark, newest=True)
+    assert mark == Mark()
+
+
 def test_a_claim_that_has_no_end_is_nobody_s() -> None:
     held = World(quickstart(SUSPENDED))
     (mine,) = one_due(held, Mark(), "ada")
