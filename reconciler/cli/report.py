@@ -177,7 +177,7 @@ def _serve(opened: Opened, link: Transport, paths: tuple[Path, ...], port: int) 
 
 
 def _follow(opened: Opened, link: Transport, paths: tuple[Path, ...], current: _Current, refresh_s: float) -> None:
-    """Look again and again, as often as `apply` does; what cannot be had is told on the page as it was."""
+    """Look again and again, as often as `apply` does. What cannot be had leaves the page as it was, and is told."""
     pace, misses = pace_for(opened.desired.cluster), 0
     while True:
         pace.next(float(opened.desired.cluster.poll), misses)

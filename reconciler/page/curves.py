@@ -57,8 +57,6 @@ class Mark:
     kind: str
     """`stage`, `switch`, `pass`, `warn`, `fail` or `checkpoint`."""
     text: str
-    way: bool
-    """Of an attempt that the campaign went on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,29 +127,25 @@ class Curves:
 
 def curves(desired: Desired, plan: Plan, look: Look, books: Books, points_max: int = POINTS_MAX) -> Curves:
     """Every attempt of the ledger whose recipe makes sense."""
-    seen = {each.attempt: each for each in look.attempts}
-    runs = [
-        run
-        for entry in books.entries
-        if (run := _run(desired, plan, look, books, entry, seen.get(entry.attempt))) is not None
-    ]
+    found = (_run(desired, plan, look, books, entry) for entry in books.entries)
+    runs = [run for run in found if run is not None]
     logged = sum(len(run.points) for run in runs)
     lines = sum(point.lines for run in runs for point in run.points)
     if logged > points_max:
         runs = [replace(run, points=thin(run.points, points_max * len(run.points) // logged)) for run in runs]
     runs = [replace(run, strays=tuple(_strays(books.recipes[run.attempt], run.points))) for run in runs]
-    found = {name for run in runs for name in run.losses}
+    evaluated = {name for run in runs for name in run.losses}
     return Curves(
         lanes=_lanes(runs),
         planned=tuple(_planned(plan, runs)),
-        sets=tuple(chosen.name for chosen in desired.model.validation.sets if chosen.name in found),
+        sets=tuple(chosen.name for chosen in desired.model.validation.sets if chosen.name in evaluated),
         logged=logged,
         shown=sum(len(run.points) for run in runs),
         lines=lines,
     )
 
 
-def _run(desired: Desired, plan: Plan, look: Look, books: Books, entry: Entry, seen: AttemptSeen | None) -> Run | None:
+def _run(desired: Desired, plan: Plan, look: Look, books: Books, entry: Entry) -> Run | None:
     recipe = books.recipes.get(entry.attempt)
     if recipe is None:
         return None
@@ -163,8 +157,7 @@ def _run(desired: Desired, plan: Plan, look: Look, books: Books, entry: Entry, s
     evidence = gather(
         plan.campaign, entry.stage, entry.attempt, look.attempts, look.receipts, look.jobs, look.lists.validation
     )
-    seen, verdict = evidence.seen or seen, evidence.verdict()
-    way = any(status.attempt == entry.attempt for status in plan.stages)
+    seen, verdict = evidence.seen, evidence.verdict()
     points = [
         point
         for leg in (seen.legs if seen is not None else ())
@@ -176,13 +169,13 @@ def _run(desired: Desired, plan: Plan, look: Look, books: Books, entry: Entry, s
         strategy=entry.strategy,
         attempt=entry.attempt,
         outcome=entry.outcome,
-        way=way,
+        way=any(status.attempt == entry.attempt for status in plan.stages),
         begins=begins,
         tokens_per_iteration=per,
         points=tuple(points),
         declared=tuple(_declared(recipe, offsets, begins)),
         strays=(),
-        marks=tuple(_marks(entry, recipe, seen, offsets, begins, way, verdict)),
+        marks=tuple(_marks(entry, recipe, seen, offsets, begins, verdict)),
         losses=_losses(seen, offsets, begins, per),
         bounds=_bounds(desired, plan, entry, verdict),
     )
@@ -283,25 +276,24 @@ def _marks(
     seen: AttemptSeen | None,
     offsets: Mapping[int, int],
     begins: int,
-    way: bool,
     verdict: Verdict | None,
 ) -> Iterator[Mark]:
     per, name = recipe.tokens_per_iteration, f"{entry.stage} {entry.strategy}"
-    yield Mark(begins, "stage", f"{name} begins", way)
+    yield Mark(begins, "stage", f"{name} begins")
     for index, offset in list(offsets.items())[1:]:
         if index < len(recipe.legs):
             terms = " + ".join(f"{weight} {term}" for term, weight in recipe.legs[index].terms.items())
-            yield Mark(begins + offset * per, "switch", f"{name}, leg {index}: {terms}", way)
+            yield Mark(begins + offset * per, "switch", f"{name}, leg {index}: {terms}")
     for leg in seen.legs if seen is not None else ():
         for checkpoint in leg.checkpoints:
             if checkpoint.complete and leg.index in offsets:
                 at = offsets[leg.index] + checkpoint.iteration
-                yield Mark(begins + at * per, "checkpoint", f"{name}, checkpoint at iteration {at}", way)
+                yield Mark(begins + at * per, "checkpoint", f"{name}, checkpoint at iteration {at}")
     if verdict is not None:
         warned = any(gate.level is Level.WARN for gate in verdict.gates)
         level = "fail" if not verdict.passed else "warn" if warned else "pass"
         at = min(verdict.iteration, recipe.iterations) - sum(leg.iterations for leg in recipe.legs[: len(recipe.taken)])
-        yield Mark(begins + max(0, at) * per, level, f"{name}: {verdict.message}", way)
+        yield Mark(begins + max(0, at) * per, level, f"{name}: {verdict.message}")
 
 
 def _losses(seen: AttemptSeen | None, offsets: Mapping[int, int], begins: int, per: int) -> dict[str, tuple[Loss, ...]]:

@@ -145,6 +145,19 @@ def wait_for(browser: Browser, condition: str) -> None:
         time.sleep(0.05)
 
 
+def test_two_strategies_that_were_left_at_one_place_are_both_seen(browser: Browser, page: Page, tmp_path: Path) -> None:
+    assert page.read is not None
+    curves = page.read.curves
+    (failed,) = [run for run in curves.runs if not run.way]
+    (loss,) = failed.losses["val-D0"]
+    other = replace(failed, attempt="f" * 12, losses={"val-D0": (replace(loss, loss=2.9),)})
+    both = replace(page, read=replace(page.read, curves=replace(curves, lanes=(*curves.lanes, (other,)))))
+    browser.show(written(both, tmp_path))
+    assert sorted(filter(None, drawn(browser, "validation")["val-D0, strategy left"][1])) == [loss.loss, 2.9]
+    told = browser.run("return window.report.words(arguments[0])", loss.tokens)
+    assert f"{loss.loss} at iteration" in told and "2.9 at iteration" in told
+
+
 # --- by keyboard -----------------------------------------------------------------------------------------------------
 
 

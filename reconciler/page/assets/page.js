@@ -43,10 +43,21 @@
   const declared = runs.map((run) => ({ way: run.way, points: run.declared })).concat(
     data.planned.map((each) => ({ way: true, points: each.points })));
   const sets = data.sets.map((name) => {
-    const of = (way) => runs.filter((run) => run.way === way).flatMap((run) => run.losses[name] || [])
-      .sort((a, b) => a[0] - b[0]).filter((each, i, all) => !i || all[i - 1][0] !== each[0]);
-    return { name: name, way: of(true), left: of(false) };
+    const of = (way) => runs.filter((run) => run.way === way).flatMap((run) => run.losses[name] || []).sort((a, b) => a[0] - b[0]);
+    const [way, left] = [of(true), of(false)];
+    const [line, ...again] = layers(way); // a source that was evaluated again stands beside its line
+    return { name: name, line: line || [], beside: again, left: layers(left), all: way.concat(left), way: way };
   });
+
+  // Points in as few groups as there are at one place: a line has one value there.
+  function layers(points) {
+    const made = [];
+    for (const each of points) {
+      const free = made.find((layer) => layer[layer.length - 1][0] < each[0]);
+      if (free) free.push(each); else made.push([each]);
+    }
+    return made;
+  }
   let whole = [Infinity, -Infinity];
   for (const lane of lanes) {
     if (lane.n) whole = [Math.min(whole[0], lane.x[0]), Math.max(whole[1], lane.x[lane.n - 1])];
@@ -147,16 +158,15 @@
     return drawn.concat(declared.filter((each) => (each.way || shown.left) && each.points.length).map(
       (each) => [each.points.map((p) => p[0]), each.points.map((p) => p[1])]));
   }
+  const layersOf = (set) => [set.line, ...set.beside, ...(shown.left ? set.left : [])].filter((layer) => layer.length);
   function lossesOf(points) {
     return [points.map((p) => p[0]), points.map((p) => p[1])];
   }
   function validationTables() {
     const tables = [];
     sets.forEach((set, i) => {
-      if (shown.sets[i]) {
-        if (set.way.length) tables.push(lossesOf(set.way));
-        if (shown.left && set.left.length) tables.push(lossesOf(set.left));
-      }
+      if (!shown.sets[i]) return;
+      for (const layer of layersOf(set)) tables.push(lossesOf(layer));
     });
     return tables;
   }
@@ -186,8 +196,10 @@
       if (shown.sets[i]) {
         const hue = colour["hue-" + (i % 8)];
         const shape = { stroke: hue, points: { show: true, size: 7, width: 1.5 } };
-        if (set.way.length) made.push({ ...shape, label: set.name, width: 1.5, points: { ...shape.points, fill: hue } });
-        if (shown.left && set.left.length) made.push({ ...shape, label: set.name + ", strategy left", width: 0, paths: () => null, points: { ...shape.points, stroke: hue, fill: colour.ground } });
+        for (const layer of layersOf(set)) {
+          if (layer === set.line) made.push({ ...shape, label: set.name, width: 1.5, points: { ...shape.points, fill: hue } });
+          else made.push({ ...shape, label: set.name + (set.left.includes(layer) ? ", strategy left" : ", again"), width: 0, paths: () => null, points: { ...shape.points, stroke: hue, fill: colour.ground } });
+        }
       }
     });
     return made;
@@ -315,7 +327,7 @@
     };
     charts[name] = new uPlot(options, joined(tables), holder);
     holder.dataset.points = String(lanes.reduce((sum, lane) => sum + runsPoints(lane), 0));
-    if (name === "validation") holder.dataset.points = String(sets.reduce((sum, set) => sum + set.way.length + set.left.length, 0));
+    if (name === "validation") holder.dataset.points = String(sets.reduce((sum, set) => sum + set.all.length, 0));
   }
   const runsPoints = (lane) => lane.runs.reduce((sum, run) => sum + run.n, 0);
 
@@ -371,11 +383,12 @@
       parts.push(told.join(" "));
     }
     sets.forEach((set, i) => {
-      const near = set.way.concat(shown.left ? set.left : []).filter((each) => Math.abs(each[0] - x) < (view[1] - view[0]) / 80)
-        .sort((a, b) => Math.abs(a[0] - x) - Math.abs(b[0] - x))[0];
-      if (near && shown.sets[i]) parts.push(set.name + " " + short(near[1]) + " " + near[2]);
+      const near = (shown.left ? set.all : set.way).filter((each) => Math.abs(each[0] - x) < (view[1] - view[0]) / 80)
+        .sort((a, b) => Math.abs(a[0] - x) - Math.abs(b[0] - x)).filter((each, _, all) => each[0] === all[0][0]);
+      if (!near.length || !shown.sets[i]) return;
+      parts.push(set.name + " " + near.map((each) => short(each[1]) + " " + each[2]).join(" and "));
       const run = ordered.filter((each) => each.way && each.begins < x && x <= endOf(each)).pop();
-      if (near && shown.sets[i] && run && run.bounds[set.name] !== undefined) parts.push("fails above " + short(run.bounds[set.name]));
+      if (run && run.bounds[set.name] !== undefined) parts.push("fails above " + short(run.bounds[set.name]));
     });
     if (shown.marks) {
       const close = (view[1] - view[0]) / 150;
@@ -524,7 +537,10 @@
     for (const button of document.querySelectorAll("button[data-do]")) button.addEventListener("click", () => does[button.dataset.do]());
     for (const button of document.querySelectorAll("button[aria-pressed]")) button.addEventListener("click", () => press(button));
     byId("part").addEventListener("change", (event) => choose(event.target.value));
-    new ResizeObserver(() => build()).observe(byId("charts"));
+    let wide = byId("charts").clientWidth;
+    new ResizeObserver(() => {
+      if (byId("charts").clientWidth !== wide) { wide = byId("charts").clientWidth; build(); }
+    }).observe(byId("charts"));
     const again = () => { readColours(); build(); };
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
     matchMedia("print").addEventListener("change", again);
