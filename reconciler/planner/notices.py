@@ -93,7 +93,6 @@ def absorbed(notices: Sequence[Notice]) -> dict[str, tuple[str, ...]]:
 def over(seen: Seen, key: str) -> Notice | str | None:
     """What a lasting key that is not told of any more has come to: the notice that it is over; why nobody is told; None
     while that cannot be known."""
-    kind, stage = key.removeprefix(WHILE).split("/")[:2]
     if key == UNAPPLIED:
         said = f"what {seen.desired.campaign} wants is applied"
         return None if seen.unapplied is None else _over(seen, key, Kind.DRIFT, State.SUCCESS, said)
@@ -108,15 +107,15 @@ def over(seen: Seen, key: str) -> Notice | str | None:
     if key == NOT_APPROVED:
         said = f"the commit of {seen.desired.campaign} lacks no approval any more"
         return _over(seen, key, Kind.HOLD, State.PENDING, said)
-    status = next((status for status in seen.plan.stages if status.stage == stage), None)
+    status = next((s for s in seen.plan.stages if key.startswith(f"{WHILE}hold/{s.stage}/")), None)
     if status is None:
-        return "the stage is not in the manifests any more"
+        return "there is no such stage in the manifests any more"
     if status.phase is Phase.WAITING:
         return None  # for a look, or for another stage
     if status.phase in (Phase.DONE, Phase.HELD):
         return f"it is told that the stage is {status.phase.lower()}"
-    said = f"{stage} is not held any more: {status.message}"
-    return _over(seen, key, Kind(kind), State.PENDING, said, status)
+    said = f"{status.stage} is not held any more: {status.message}"
+    return _over(seen, key, Kind.HOLD, State.PENDING, said, status)
 
 
 def _over(seen: Seen, key: str, kind: Kind, state: State, said: str, status: StageStatus | None = None) -> Notice:

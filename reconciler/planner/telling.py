@@ -69,7 +69,7 @@ def read_mark(text: str) -> Mark | None:
         body = json.loads(text)
         told = [key for key in body["told"] if isinstance(key, str) and len(key) <= KEY_CHARS_MAX]
         claims = {str(key): Claim(str(n), str(by), float(until)) for key, (n, by, until) in body["claims"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
     return Mark(frozenset(told[:KEYS_MAX]), dict(list(claims.items())[:KEYS_MAX]))
 

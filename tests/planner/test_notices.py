@@ -22,6 +22,13 @@ from tests.planner.world import FORGOT_D0, SAME, World, after, quickstart, swapp
 
 NOW_S = 1000.0
 HOLD = swapped(("onFailedGate: advance", "onFailedGate: hold"))
+ODD = (
+    "[" * 9999,
+    '{"told": [1], "claims": {"a": [1, 2, 3, 4]}}',
+    '{"told": [], "claims": {"a": ["n", "by", 1' + "0" * 400 + "]}}",
+    '{"told": ["\\ud800"], "claims": {"\\ud800": ["n", "by", NaN]}}',
+)
+"""Marks that somebody who can push has made up."""
 SUSPENDED = swapped(("  source: random\n", "  source: random\n  suspend: true\n"))
 
 
@@ -235,9 +242,14 @@ def test_a_look_that_may_be_older_than_what_was_told_says_nothing_of_what_lasts(
     assert [each.notice.kind for each in one_due(free, mark, "ada", newest=False)] == ["done"]
 
 
-@given(
-    st.text() | st.binary().map(repr) | st.just('{"told": [1], "claims": {"a": [1, 2, 3, 4]}}') | st.just("[" * 9999)
-)
+@pytest.mark.parametrize("key", ["while/", "while/x", "while/other/stage-1/", "while/hold/no-such-stage/x/", "\ud800"])
+def test_a_key_that_nobody_here_wrote_is_let_go_without_a_word(key: str) -> None:
+    found, mark = told(seen(World(quickstart())), Mark(frozenset({key})))
+    assert found == []
+    assert mark.told <= {"\ud800"}
+
+
+@given(st.text() | st.binary().map(repr) | st.sampled_from(ODD))
 def test_any_text_is_a_mark(text: str) -> None:
     mark = read_mark(text)
     assert mark is None or mark.to_file()
