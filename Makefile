@@ -6,7 +6,7 @@ WORKERS ?= 2
 # Jobs, looks and PBS commands are thousands of short Python programs: each is compiled once, not at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test pytest lint types layers reference bench clean
+.PHONY: quickstart test pytest lint types layers reference docs bench clean
 
 quickstart: $(VENV)/.local
 	$(BIN)/reconcile validate
@@ -36,6 +36,10 @@ reference: $(VENV)/.dev
 	$(BIN)/reconcile schema --write schemas
 	$(BIN)/python -m reconciler.cli.reference docs
 
+# The documentation as a site in site/; links and anchors are checked, and no network is asked.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(VENV)/.dev
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
@@ -52,4 +56,4 @@ $(VENV)/.dev: $(VENV)/.local
 	touch $@
 
 clean:
-	rm -rf $(VENV) .local build dist
+	rm -rf $(VENV) .local build dist site

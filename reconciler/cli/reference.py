@@ -57,7 +57,7 @@ and every `validate` and `plan` shows the finding with that reason. A waiver tha
 ([CPT090](#cpt090-stale-waiver)).
 
 The examples are parts of manifests, laid over a campaign of the cookbook's four stages
-([tests/cases/rules/campaign.yaml](../tests/cases/rules/campaign.yaml)). `# <-` marks the line that is reported. A test
+(`tests/cases/rules/campaign.yaml`). `# <-` marks the line that is reported. A test
 runs every one.
 """
 
@@ -187,7 +187,7 @@ MANIFESTS: Final = f"""\
 {WRITTEN}
 
 Every field of the five kinds, as `reconcile validate` checks them. A field without a default has to be there. The same
-as JSON Schemas, for editors and other tools: [schemas/](../schemas), or `reconcile schema`. A manifest that begins with
+as JSON Schemas, for editors and other tools: `schemas/`, or `reconcile schema`. A manifest that begins with
 
 ```yaml
 # yaml-language-server: $schema=../../schemas/cpt-v1.json

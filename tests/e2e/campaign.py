@@ -100,6 +100,19 @@ def make(root: Path, scale: str = "tiny", campaign: str = "quickstart") -> Repos
     return repository
 
 
+def committed(root: Path) -> Repository:
+    """The quickstart where a clone has it, at its own scale and committed; its cluster is not built yet."""
+    root.mkdir(parents=True)
+    repository = Repository(root)
+    shutil.copytree(MANIFESTS / "quickstart", root / "manifests/quickstart")
+    _beside_another(root / "manifests/quickstart/cluster.yaml")
+    (root / ".gitignore").write_text("/.local/\n")
+    repository.git("init", "-q", "-b", "main")
+    repository.git("add", ".")
+    repository.git("commit", "-q", "-m", "The quickstart")
+    return repository
+
+
 def _beside_another(cluster: Path) -> None:
     """Two campaigns share two cores: a job computes on one, since two threads that wait for each other spin, and looks
     are made half as often. The losses are the same to the last logged digit.

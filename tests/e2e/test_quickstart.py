@@ -1,25 +1,50 @@
-"""The README's first command, at its own scale: what it promises about forgetting is what happens."""
+"""The README's first command at its own scale, as the tutorial walks it: what both promise is what happens."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.campaign import Repository, make
+from tests.consoles import Step, steps
+from tests.e2e.campaign import Repository, committed
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+TUTORIAL = Path(__file__).parents[2] / "docs/tutorial.md"
+
+
+def walk(repository: Repository, step: Step) -> None:
+    """Run a command of the tutorial as a reader types it: it ends as the page says, and says what the page shows."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", step.command],
+        cwd=repository.root,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=1600,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == step.status, f"{step.command}\n{said}"
+    shown = [" ".join(line.split()) for line in said.splitlines()]
+    for line in step.shown:
+        assert " ".join(line.split()) in shown, f"{step.command} does not say {line!r}:\n{said}"
 
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """The quickstart campaign as it is committed, run to its end."""
-    repository = make(tmp_path_factory.mktemp("quickstart") / "repository", scale="quickstart")
-    repository.run("plan")
-    repository.run("apply", "--until-done", "--yes", timeout_s=1600)
+    """The quickstart campaign as it is committed, taken to its end by the commands of the tutorial."""
+    repository = committed(tmp_path_factory.mktemp("quickstart") / "repository")
+    walked = steps(TUTORIAL)
+    assert len(walked) > 15
+    for step in walked:
+        walk(repository, step)
     return repository
 
 
