@@ -7,6 +7,7 @@ import logging
 import re
 import shlex
 from pathlib import Path
+from textwrap import dedent
 
 import click
 import pytest
@@ -14,6 +15,7 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 from reconciler.cli.main import COMMANDS
+from reconciler.domain.loading import load
 from tests.consoles import Step, steps
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +61,17 @@ def test_every_command_of_the_documentation_is_one(step: Step) -> None:
         with click.Context(command, info_name=name, resilient_parsing=False) as context:
             parser = command.make_parser(context)
             parser.parse_args(list(arguments))  # raises for an option that there is not
+
+
+def test_every_manifest_that_a_how_to_page_shows_whole_is_valid() -> None:
+    shown = []
+    for page in sorted((ROOT / "docs/howto").glob("*.md")):
+        for block in re.findall(r"(?s)```yaml\n(.*?)```", page.read_text(encoding="utf-8")):
+            if "apiVersion:" in block:
+                shown.append(block)
+                loaded = load([(page.name, dedent(f"    {block.lstrip()}").encode())])
+                assert loaded.ok, loaded.problems
+    assert shown
 
 
 def test_every_link_of_the_readme_leads_to_a_file() -> None:

@@ -15,6 +15,7 @@ from reconciler.launcher.codes import MEANINGS as LAUNCHER
 from reconciler.model.faults import Fault
 from reconciler.model.problems import CATALOGUE
 from reconciler.model.reasons import GOES_ON, MEANINGS, WAYS_ON
+from reconciler.model.remedies import REMEDIES
 from reconciler.model.status import PASSING, Reason
 
 WARNING_ONLY: Final = frozenset(
@@ -132,9 +133,8 @@ def _rules() -> Iterator[Entry]:
 
 
 def _problems() -> Iterator[Entry]:
-    todo = "Write what the message expects; where it can be told what was meant, its `help` line has it."
     for code, kind in CATALOGUE.items():
-        yield Entry(code, kind.severity.value, kind.summary, kind.explanation, todo, "manifests.md")
+        yield Entry(code, kind.severity.value, kind.summary, kind.explanation, REMEDIES[code], "manifests.md")
 
 
 def _launcher() -> Iterator[Entry]:
