@@ -24,6 +24,11 @@ class Fact:
     source: str
 
     @property
+    def comment(self) -> str:
+        """Beside it in YAML."""
+        return self.source
+
+    @property
     def guessed(self) -> bool:
         """Whether nothing told it."""
         return self.source.startswith(GUESSED)

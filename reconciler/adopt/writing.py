@@ -11,7 +11,7 @@ from reconciler.adopt.course import PlainLeg, legs_of, named_rate
 from reconciler.adopt.facts import Fact, Known, real, whole
 from reconciler.adopt.launcher_names import VOCABULARIES
 from reconciler.adopt.runs import Adopted, Trained
-from reconciler.adopt.yaml_text import documents
+from reconciler.model.commented import documents
 from reconciler.model.legacy import DataFound
 from reconciler.model.manifests import API_VERSION, ClusterManifest
 from reconciler.model.observed import ListSeen

@@ -6,9 +6,10 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -18,6 +19,7 @@ from reconciler.adopt.course import NotSaid
 from reconciler.adopt.runs import Adopted, NotAdopted, adopted
 from reconciler.adopt.writing import FILES, Place, list_paths, manifests
 from reconciler.cli.connecting import NoLocalCluster, open_link
+from reconciler.cli.newfiles import must_be_free, write_new
 from reconciler.cli.problems import render as render_problems
 from reconciler.cli.telling import fail, fail_at
 from reconciler.cluster.ports import ClusterError, Transport
@@ -36,6 +38,8 @@ from reconciler.planner.adopted import adopted_stages
 from reconciler.planner.desired import Site
 from reconciler.record import files
 from reconciler.record.repository import NoRepository, revision_of
+
+ELSEWHERE: Final = "Name another folder: -o DIR"
 
 
 @click.command(short_help="Write manifests for a run that was made by hand.")
@@ -87,7 +91,7 @@ def adopt(
         found, runs = _looked(link, of, site, Asked(path, iteration, logs, scripts))
         folder = output or _default_folder(paths, runs)
         if not dry_run:
-            _must_be_free(folder, FILES)
+            must_be_free(folder, FILES, ELSEWHERE)
         place = _place(there, of, site, folder)
         data = _data(link, site, runs, place)
         origin = f"{' '.join(harmless(path).split())} --cluster {of.metadata.name}"
@@ -102,7 +106,7 @@ def adopt(
     if dry_run:
         _print(folder, texts)
     else:
-        _write(folder, texts)
+        write_new(folder, texts, ELSEWHERE)
     click.echo(_summary(found, runs, folder, texts, dry_run=dry_run), err=dry_run)
     return 0
 
@@ -257,37 +261,10 @@ def _must_validate(there: Loaded, folder: Path, texts: Mapping[str, str]) -> Non
             )
 
 
-def _must_be_free(folder: Path, names: Iterable[str]) -> None:
-    there = next((name for name in names if os.path.lexists(folder / name)), None)
-    if there is not None:
-        fail(Fault.NOT_WRITTEN, f"{folder / there} exists, and is not written over", "Name another folder: -o DIR")
-
-
 def _print(folder: Path, texts: Mapping[str, str]) -> None:
     for name, text in texts.items():
         if name.endswith(".yaml"):
             click.echo(f"# --- {folder / name}\n{text}")
-
-
-def _write(folder: Path, texts: Mapping[str, str]) -> None:
-    """Every file, or none; what is there is never written over."""
-    _must_be_free(folder, texts)
-    made: list[Path] = []
-    try:
-        for name, text in texts.items():
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("x", encoding="utf-8", newline="") as file:
-                made.append(target)
-                file.write(text)
-    except OSError as error:
-        for target in made:
-            target.unlink(missing_ok=True)
-        fail(
-            Fault.NOT_WRITTEN,
-            f"{error.filename or folder} cannot be written: {error.strerror}; nothing was",
-            "Name another folder: -o DIR",
-        )
 
 
 def _summary(found: Survey, runs: Adopted, folder: Path, texts: Mapping[str, str], *, dry_run: bool) -> str:

@@ -14,6 +14,7 @@ from reconciler.model.problems import clip, near, one_of
 from reconciler.model.templates import Unrenderable
 
 COMMANDS = {
+    "init": ("reconciler.cli.init", "init"),
     "validate": ("reconciler.cli.validate", "validate"),
     "schema": ("reconciler.cli.validate", "schema"),
     "plan": ("reconciler.cli.plan", "plan"),

@@ -1,0 +1,42 @@
+"""Manifests that are written for a person: every file or none, and none over what is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from reconciler.cli.telling import fail
+from reconciler.model.faults import Fault
+
+ANOTHER = "Name another folder"
+
+
+def must_be_free(folder: Path, names: Iterable[str], fix: str = ANOTHER) -> None:
+    """Exits with status 1 where one of the files exists."""
+    there = next((name for name in names if os.path.lexists(folder / name)), None)
+    if there is not None:
+        fail(Fault.NOT_WRITTEN, f"{folder / there} exists, and is not written over", fix)
+
+
+def write_new(folder: Path, texts: Mapping[str, str], fix: str = ANOTHER) -> list[Path]:
+    """Every file, or none with exit status 1; what is there is never written over."""
+    must_be_free(folder, texts, fix)
+    made: list[Path] = []
+    try:
+        for name, text in texts.items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("x", encoding="utf-8", newline="") as file:
+                made.append(target)
+                file.write(text)
+    except OSError as error:
+        unwrite(made)
+        fail(Fault.NOT_WRITTEN, f"{error.filename or folder} cannot be written: {error.strerror}; nothing was", fix)
+    return made
+
+
+def unwrite(made: Iterable[Path]) -> None:
+    """Take back what `write_new` wrote; folders that it made stay."""
+    for target in made:
+        target.unlink(missing_ok=True)
