@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.model.observed import Job, JobState, LogWindow, TrainLog, Unread
+from reconciler.model.observed import Job, JobState, LogWindow, Observed, TrainLog, Unread
 from reconciler.model.plan import ActionKind
 from reconciler.model.problems import Where
 from reconciler.page.chartdata import _column, embedded
@@ -27,9 +27,11 @@ from reconciler.page.links import Link, Places, forge_of
 from reconciler.page.render import html
 from reconciler.page.serving import Server, served
 from reconciler.page.timeline import JOBS_TOLD
+from reconciler.planner.desired import Desired
 from reconciler.planner.planner import plan
 from reconciler.record.pages import remote_url, shared
 from tests.page.campaigns import GITHUB, Told, auroragpt, page_of, story, wavy
+from tests.planner.test_totality import looks
 from tests.planner.world import NOW_S, World, iterations_of, quickstart, rate
 from tests.record.campaign import Cluster, live, planned
 from tests.record.repositories import clone, git
@@ -76,6 +78,16 @@ def test_what_could_not_be_read_is_told_first_and_nothing_is_made_of_it() -> Non
     assert page.headline.tone == "warn" and "qstat: no answer" in page.headline.because
     assert page.read is None and page.tiles == () and page.stages[0].share is None
     assert "qstat: no answer" in html(page)
+
+
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(looks())
+def test_every_look_has_a_page(case: tuple[Desired, Observed]) -> None:
+    """Evidence lost, doubled and garbled, as the planner is given it."""
+    desired, observed = case
+    text = html(content_of(desired, observed, plan(desired, observed), Places(desired.revision), "the cluster"))
+    held = re.search(r'<script type="application/json" id="data">(.*?)</script>', text)
+    assert held is not None and set(json.loads(held[1])) == {"refresh", "lanes", "planned", "sets"}
 
 
 def test_an_attempt_begins_where_its_source_stands(world: Told) -> None:
