@@ -19,6 +19,7 @@ from reconciler.planner.ledger import Answer, Asked, Entry, Part
 from reconciler.planner.shown import Shown
 from reconciler.planner.timeline import Timeline
 from reconciler.planner.why import Why
+from reconciler.simulate.run import Simulation
 
 FORMAT_VERSION: Final = "1.0"
 
@@ -67,6 +68,14 @@ def status_json(plan: Plan) -> str:
         "retained": asdict(plan.retained),
         "approval": asdict(plan.approval),
     }
+    return json.dumps(_plain(body), indent=2, sort_keys=True) + "\n"
+
+
+def simulation_json(made: Simulation) -> str:
+    """What would happen, with every step; times in seconds since the beginning."""
+    body = {"format_version": FORMAT_VERSION, **asdict(made)}
+    for step, value in zip(made.steps, body["steps"], strict=True):
+        value["key"], value["kind"], value["stage"] = str(step.key), step.key.kind, step.key.stage
     return json.dumps(_plain(body), indent=2, sort_keys=True) + "\n"
 
 

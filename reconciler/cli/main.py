@@ -18,6 +18,7 @@ COMMANDS = {
     "validate": ("reconciler.cli.validate", "validate"),
     "schema": ("reconciler.cli.validate", "schema"),
     "plan": ("reconciler.cli.plan", "plan"),
+    "simulate": ("reconciler.cli.simulate", "simulate"),
     "apply": ("reconciler.cli.apply", "apply"),
     "status": ("reconciler.cli.status", "status"),
     "report": ("reconciler.cli.report", "report"),

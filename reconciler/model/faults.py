@@ -239,6 +239,14 @@ class Fault(StrEnum):
         "The message names the template and line, or what is missing; `reconcile validate` finds most of it.",
         "templates.md",
     )
+    NO_SPEED = (
+        "NoSpeed",
+        "Nothing says how fast the model trains",
+        "`simulate` asks no cluster, and without a speed its days and node-hours would be guesses.",
+        "Declare the cluster's `throughput` for the model, or assume one, in tokens a second of one node: "
+        "`reconcile simulate --throughput 50k`.",
+        "simulate.md",
+    )
     NO_CALL = (
         "NoCall",
         "The text calls no train_alcf.sh that can be read",

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -101,9 +102,9 @@ class SourceRecipe:
     """Samples counted beyond `position`, after a source of another batch; above 0 only where the rate is constant."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Recipe:
-    """One attempt at a stage, fully resolved."""
+    """One attempt at a stage, fully resolved. Its digest is asked for many times a pass, and kept (so no slots)."""
 
     version: int
     campaign: str
@@ -140,7 +141,7 @@ class Recipe:
             del leg["terms"]
         return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON, in hexadecimal."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()

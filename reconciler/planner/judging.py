@@ -9,8 +9,9 @@ from reconciler.domain import gates
 from reconciler.domain.gates import OnTheWay, Phases
 from reconciler.domain.schedule import rate_at
 from reconciler.model.external import NoNumber, metric
-from reconciler.model.gates import Limits
-from reconciler.model.recipe import LegRecipe
+from reconciler.model.gates import ForgettingGate, Limits
+from reconciler.model.manifests import StageManifest
+from reconciler.model.recipe import LegRecipe, Recipe
 from reconciler.model.status import Reason
 from reconciler.model.verdict import GateResult, Verdict
 from reconciler.planner.attempt import Attempt, Hold, Wait
@@ -58,7 +59,7 @@ def results(attempt: Attempt) -> tuple[GateResult, ...]:
     before, after = baseline_of(attempt), final_losses(attempt)
     if before is not None and after is not None and (limits := _limits(attempt)) is not None:
         last = len(recipe.legs) - 1
-        compared = _phases(attempt, last, recipe.legs[last].iterations)
+        compared = phases(recipe, last, recipe.legs[last].iterations)
         found.append(gates.forgetting(before, after, attempt.old_sets, limits, compared))
     if asked.target:
         found.append(gates.target(after or {}, {name: float(bound) for name, bound in asked.target.items()}))
@@ -127,7 +128,7 @@ def on_the_way(attempt: Attempt) -> tuple[OnTheWay, ...]:
         for e in seen
         if e.leg < len(legs) and (0, 0) < (e.leg, e.iteration) < end and set(attempt.old_sets) <= set(e.losses)
     }
-    return tuple(OnTheWay(_tokens(legs, *at), found[at], _phases(attempt, *at)) for at in sorted(found))
+    return tuple(OnTheWay(_tokens(legs, *at), found[at], phases(attempt.workshop.recipe, *at)) for at in sorted(found))
 
 
 def newest_on_the_way(attempt: Attempt) -> GateResult | None:
@@ -157,14 +158,16 @@ def _tokens(legs: tuple[LegRecipe, ...], leg: int, iteration: int) -> int:
 
 def _limits(attempt: Attempt) -> Limits | None:
     gate = attempt.gates.forgetting
-    if gate is None:
-        return None
-    return gate.strong if attempt.workshop.stage.spec.shift == "strong" else gate.weak
+    return limits_of(gate, attempt.workshop.stage) if gate is not None else None
 
 
-def _phases(attempt: Attempt, leg: int, iteration: int) -> Phases:
-    """How a checkpoint of the attempt compares with its source; one that does not tell its rate stands at the peak."""
-    recipe = attempt.workshop.recipe
+def limits_of(gate: ForgettingGate, stage: StageManifest) -> Limits:
+    """The bounds that a stage's shift asks for."""
+    return gate.strong if stage.spec.shift == "strong" else gate.weak
+
+
+def phases(recipe: Recipe, leg: int, iteration: int) -> Phases:
+    """How a checkpoint of an attempt compares with its source; one that does not tell its rate stands at the peak."""
     reached, source = recipe.legs[leg], recipe.source.rate
     peak = max(each.curve.high for each in recipe.legs[: leg + 1])
     end = rate_at(reached.curve, reached.position + iteration)

@@ -190,9 +190,6 @@ def _attempt(
     base = base_gone(evidence, recipe, evidence_of)
     if base is not None:
         return base
-    introduced = desired.catalog.introduced(desired.campaign, name)
-    own = desired.catalog.dataset_of(stage).spec.symbol
-    sets = desired.model.validation.sets
     gates = stage.spec.gates or desired.spec.gates
     if pilot:
         # What the end of the stage must reach is not asked of a pilot, which ends long before.
@@ -204,7 +201,7 @@ def _attempt(
         workshop=Workshop(desired, stage, recipe, look.lists),
         evidence=evidence,
         gates=gates,
-        old_sets=tuple(chosen.name for chosen in sets if chosen.of in introduced and chosen.of != own),
+        old_sets=old_sets(desired, stage),
         baseline=_baseline(desired, source, recipe),
         parent=sources.external_parent(desired, look, stage, strategy, recipe)
         if outside
@@ -214,6 +211,13 @@ def _attempt(
         now_s=look.now_s,
         retry=name in desired.retry,
     )
+
+
+def old_sets(desired: Desired, stage: StageManifest) -> tuple[str, ...]:
+    """Validation sets of datasets that earlier stages trained."""
+    introduced = desired.catalog.introduced(desired.campaign, stage.metadata.name)
+    own = desired.catalog.dataset_of(stage).spec.symbol
+    return tuple(s.name for s in desired.model.validation.sets if s.of in introduced and s.of != own)
 
 
 def gathered(desired: Desired, look: Look, stage: str, attempt: str) -> Evidence:

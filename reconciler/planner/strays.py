@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from functools import lru_cache
 
 from reconciler.model.observed import AttemptSeen, JobState, Stuck
 from reconciler.model.plan import ActionKey
@@ -76,5 +77,11 @@ def is_pilot(seen: AttemptSeen) -> bool:
 
 def recipe_of(stage: str, seen: AttemptSeen) -> Recipe | None:
     """What an attempt was trained by; None if its file is not what the attempt is named for."""
-    was = read_recipe(seen.recipe or "")
-    return replace(was, stage=stage) if was is not None and was.attempt == seen.attempt else None
+    return _recipe_of(stage, seen.attempt, seen.recipe or "")
+
+
+@lru_cache(maxsize=512)
+def _recipe_of(stage: str, attempt: str, text: str) -> Recipe | None:
+    """Answers are kept: one pass asks for the recipe of each attempt at every stage and rung."""
+    was = read_recipe(text)
+    return replace(was, stage=stage) if was is not None and was.attempt == attempt else None

@@ -312,6 +312,7 @@ PROVOKED: dict[Fault, Callable[[Place], str]] = {
     Fault.AGAINST_RULES: against_rules,
     Fault.SCRIPT_DISAGREES: other_script,
     Fault.NO_SCRIPT: adopted_stage,
+    Fault.NO_SPEED: lambda place: place.says("simulate"),
     Fault.NO_CALL: lambda place: place.says("lint-script", "manifests/campaign.yaml"),
     Fault.UNSOUND_PLAN: twice,
     Fault.UNREACHABLE: process(5, "no-such-program-at-all"),

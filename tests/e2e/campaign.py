@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,23 @@ class Repository:
         )
         found: dict[str, dict[str, Any]] = json.loads(done.stdout).get("Jobs", {})
         return found
+
+    def walked(self) -> list[list[str]]:
+        """[stage, strategy, kind] of every job in the order of their submission; jobs of one leg, one after the other,
+        are one."""
+        keys = [key.split("/") for key in self.submitted()]
+        recipe = {key[2]: self.workspace / key[0] / key[1] / key[2] / "recipe.json" for key in keys}
+        strategy = {attempt: json.loads(path.read_text())["strategy"] for attempt, path in recipe.items()}
+        return [each for (*each, _), _ in groupby((key[1], strategy[key[2]], key[5], key[3]) for key in keys)]
+
+    def simulated(self, *assumed: str) -> list[list[str]]:
+        """The same of what `reconcile simulate` says would be submitted."""
+        done = subprocess.run(
+            self.command("simulate", "--json", *assumed), cwd=self.root, capture_output=True, text=True, check=True
+        )
+        steps = [step for step in json.loads(done.stdout)["steps"] if step["kind"] != "judge"]
+        keyed = ((s["stage"], s["strategy"], s["kind"], s["key"].split("/")[3]) for s in steps)
+        return [each for (*each, _), _ in groupby(keyed)]
 
     def submitted(self) -> list[str]:
         """The action key of every job that was ever submitted."""

@@ -20,6 +20,9 @@ FAILED = {
 }
 """Strategy → what its gate says."""
 
+GATES = {"naive": "forgetting", "replay-10": "forgetting", "mix-a": "target", "decay": "target"}
+"""Strategy → the gate that fails it."""
+
 
 @pytest.fixture(scope="module")
 def ladder(tmp_path_factory: pytest.TempPathFactory) -> Repository:
@@ -34,6 +37,11 @@ def test_strategies_1_to_4_fail_and_the_fifth_holds(ladder: Repository) -> None:
     assert [stage["phase"] for stage in stages.values()] == ["Done"] * 3
     rungs = {rung["strategy"]: rung["outcome"] for rung in stages["code"]["rungs"]}
     assert rungs == dict.fromkeys(FAILED, "failed") | {"rewarm": "passed"}
+
+
+def test_a_simulation_in_which_these_gates_fail_submits_the_same_jobs(ladder: Repository) -> None:
+    failing = [f"--gate-fails=code:{name}:{gate}" for name, gate in GATES.items()]
+    assert ladder.simulated("--throughput=60k", *failing) == ladder.walked()
 
 
 def test_each_of_them_fails_for_its_own_reason(ladder: Repository) -> None:

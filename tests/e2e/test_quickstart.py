@@ -57,6 +57,10 @@ def test_the_naive_attempt_at_a_strong_shift_forgets_and_the_next_rung_holds(qui
     assert "more than 0.30" in forgot
 
 
+def test_a_simulation_in_which_that_gate_fails_submits_the_same_jobs(quickstart: Repository) -> None:
+    assert quickstart.simulated("--throughput=60k", "--gate-fails=stage-3:naive") == quickstart.walked()
+
+
 def test_a_weak_shift_needs_no_replay(quickstart: Repository) -> None:
     assert quickstart.status()["stage-2"]["strategy"] == "naive"
 
