@@ -35,7 +35,7 @@ spec:
   strategies:
     - name: pretrain
       legs: [{{mixture: {{D0: 1}}, lr: {{shape: constant, warmup: 10%}}}}]
-  resources: {{nodes: 1, walltime: 1m}}
+  resources: {{nodes: 1, walltime: 5m}}
 ---
 apiVersion: cpt/v1
 kind: Stage
@@ -52,7 +52,7 @@ spec:
       legs: [{{mixture: {{D0: 0.30, D2: 0.70}}, lr: {{shape: constant}}}}]
     - name: more-replay
       legs: [{{mixture: {{D0: 0.60, D2: 0.40}}, lr: {{shape: constant}}}}]
-  resources: {{nodes: 1, walltime: 1m}}
+  resources: {{nodes: 1, walltime: 5m}}
 """
 CAMPAIGN = (
     ("stages: [stage-1, stage-2, stage-3, stage-4]", "stages: [base, code]\n  authority: {reviewed: main}"),
