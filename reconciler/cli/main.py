@@ -7,7 +7,9 @@ import io
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
+from reconciler.cli import completing
 from reconciler.cli.telling import fail
 from reconciler.model.faults import Fault
 from reconciler.model.problems import clip, near, one_of
@@ -38,6 +40,7 @@ COMMANDS = {
     "verify": ("reconciler.cli.convert", "verify"),
     "local": ("reconciler.cli.local", "local"),
     "unlock": ("reconciler.cli.unlock", "unlock"),
+    "completion": ("reconciler.cli.completion", "completion"),
 }
 
 
@@ -52,9 +55,16 @@ class Lazy(click.Group):
         """The command of that name, or None."""
         if cmd_name not in COMMANDS:
             return None
+        if ctx.resilient_parsing and (outline := completing.outline(cmd_name)) is not None:
+            return outline
         module, name = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), name)
-        return command
+        return completing.completed(command, cmd_name) if ctx.resilient_parsing else command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names of commands, none of which is imported for that."""
+        names = [CompletionItem(name) for name in COMMANDS if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

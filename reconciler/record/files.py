@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from reconciler.domain import loading
-from reconciler.domain.loading import Loaded
 from reconciler.model.problems import Problem, Where
 from reconciler.model.source import FILE_BYTES_MAX, too_large
 from reconciler.record.repository import working_tree_of
+
+if TYPE_CHECKING:
+    from reconciler.domain.loading import Loaded
 
 DEFAULT: Final = "manifests"
 SUFFIXES: Final = (".yaml", ".yml")
@@ -34,6 +35,8 @@ def given_or_nearest(paths: Sequence[Path]) -> list[Path]:
 
 def load(paths: Sequence[Path]) -> Loaded:
     """Everything that the given files and directories hold, checked; see `given_or_nearest` for none."""
+    from reconciler.domain import loading  # which kinds there are is nothing that a completion wants to wait for
+
     contents, problems = read(given_or_nearest(paths))
     return loading.load(contents, problems)
 
