@@ -17,6 +17,7 @@ from reconciler.model.templates import Unrenderable
 
 COMMANDS = {
     "init": ("reconciler.cli.init", "init"),
+    "new": ("reconciler.cli.new", "new"),
     "validate": ("reconciler.cli.validate", "validate"),
     "schema": ("reconciler.cli.validate", "schema"),
     "plan": ("reconciler.cli.plan", "plan"),

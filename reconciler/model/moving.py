@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
-from ruamel.yaml import events
 from ruamel.yaml.error import YAMLError
 
-from reconciler.model.source import LINE_BREAK, Source, parsed, read
+from reconciler.model.source import LINE_BREAK, Source, read
+from reconciler.model.textplaces import Node, line_at, lines_of, tree
 
 _BOM: Final = "\ufeff"
 _DASH: Final = re.compile(r"[ ]*-(?=\s|$)")
@@ -25,22 +24,6 @@ _BLANK: Final = re.compile(r"[ \t]*(#.*)?$")
 
 class NotMoved(Exception):
     """The text does not let itself be edited without touching more than is meant."""
-
-
-@dataclass(slots=True)
-class _Node:
-    """A value with its place in the text, by characters."""
-
-    start: int
-    end: int
-    flow: bool = False
-    items: list[_Node] = field(default_factory=list)
-    """Of a list; of a mapping its keys and values in turn."""
-    value: str | None = None
-
-    def entry(self, key: str) -> _Node:
-        """The value of a key."""
-        return next(value for name, value in zip(self.items[::2], self.items[1::2], strict=True) if name.value == key)
 
 
 def moved_to_top(content: bytes, campaign: str, stage: str, strategy: str, *, unconditionally: bool) -> bytes:
@@ -82,43 +65,18 @@ def _document(source: Source, campaign: str, stage: str) -> int:
     raise NotMoved(f"the file does not have stage {stage} of {campaign}")
 
 
-def _ladder(text: str, number: int) -> _Node:
+def _ladder(text: str, number: int) -> Node:
     """The list of strategies of a document."""
     try:
-        return _tree(text)[number].entry("spec").entry("strategies")
+        return tree(text)[number].entry("spec").entry("strategies")
     except (YAMLError, IndexError, StopIteration) as error:
         raise NotMoved("its manifest cannot be edited") from error
-
-
-def _tree(text: str) -> list[_Node]:
-    """Every document that is not empty, as nodes with their places."""
-    documents: list[_Node] = []
-    stack: list[_Node] = []
-    for event in parsed(text):
-        start, end = event.start_mark.index, event.end_mark.index
-        match event:
-            case events.MappingStartEvent() | events.SequenceStartEvent():
-                node = _Node(start, end, bool(event.flow_style))
-            case events.ScalarEvent():
-                node = _Node(start, end, value=event.value)
-            case events.MappingEndEvent() | events.SequenceEndEvent():
-                stack.pop().end = end
-                continue
-            case _:
-                continue
-        if stack:
-            stack[-1].items.append(node)
-        elif node.value is None:
-            documents.append(node)
-        if node.value is None:
-            stack.append(node)
-    return documents
 
 
 # --- a list in another order
 
 
-def _reordered(text: str, ladder: _Node, rung: int) -> str:
+def _reordered(text: str, ladder: Node, rung: int) -> str:
     spans = _flow_items(text, ladder) if ladder.flow else _block_items(text, ladder)
     texts = [text[start:end] for start, end in spans]
     between = [text[end:start] for (_, end), (start, _) in pairwise(spans)]
@@ -137,14 +95,14 @@ def _reordered(text: str, ladder: _Node, rung: int) -> str:
     return text[: spans[0][0]] + joined + text[spans[-1][1] :]
 
 
-def _block_items(text: str, ladder: _Node) -> list[tuple[int, int]]:
+def _block_items(text: str, ladder: Node) -> list[tuple[int, int]]:
     """Whole lines of every item, with the comments right above its dash and those that are set in below it."""
-    lines = _lines(text)
+    lines = lines_of(text)
     starts = [start for start, _ in lines]
-    dashes = [_dash(lines, _line_at(starts, item.start)) for item in ladder.items]
+    dashes = [_dash(lines, line_at(starts, item.start)) for item in ladder.items]
     column = len(lines[dashes[0]][1]) - len(lines[dashes[0]][1].lstrip(" "))
     firsts = [_with_comments(lines, dash, column) for dash in dashes]
-    after = _line_at(starts, ladder.end) if ladder.end < len(text) else len(lines)
+    after = line_at(starts, ladder.end) if ladder.end < len(text) else len(lines)
     spans = []
     for index, first in enumerate(firsts):
         last = (firsts[index + 1] if index + 1 < len(firsts) else after) - 1
@@ -152,19 +110,6 @@ def _block_items(text: str, ladder: _Node) -> list[tuple[int, int]]:
             last -= 1
         spans.append((starts[first], starts[last + 1] if last + 1 < len(lines) else len(text)))
     return spans
-
-
-def _lines(text: str) -> list[tuple[int, str]]:
-    """(where it begins, its text without the line's end) of every line."""
-    found, at = [], 0
-    for line_end in LINE_BREAK.finditer(text):
-        found.append((at, text[at : line_end.start()]))
-        at = line_end.end()
-    return [*found, (at, text[at:])] if at < len(text) else found
-
-
-def _line_at(starts: list[int], place: int) -> int:
-    return max(index for index, start in enumerate(starts) if start <= place)
 
 
 def _dash(lines: list[tuple[int, str]], line: int) -> int:
@@ -190,7 +135,7 @@ def _is_apart(line: str, column: int) -> bool:
     return _BLANK.fullmatch(line) is not None and (not stripped or len(line) - len(stripped) <= column)
 
 
-def _flow_items(text: str, ladder: _Node) -> list[tuple[int, int]]:
+def _flow_items(text: str, ladder: Node) -> list[tuple[int, int]]:
     """Every item of a list in brackets, with the comment lines right above it."""
     spans, floor = [], ladder.start
     for item in ladder.items:
@@ -205,7 +150,7 @@ def _flow_items(text: str, ladder: _Node) -> list[tuple[int, int]]:
 # --- a mapping without a key
 
 
-def _without(text: str, mapping: _Node, key: str) -> str:
+def _without(text: str, mapping: Node, key: str) -> str:
     names, values = mapping.items[::2], mapping.items[1::2]
     index = next((index for index, name in enumerate(names) if name.value == key), None)
     if index is None:
@@ -220,8 +165,8 @@ def _without(text: str, mapping: _Node, key: str) -> str:
             return text[: name.start] + text[following:]
         # Comments stand below it, so the dash is left alone on its line.
         return text[: name.start] + text[value.end + len(LINE_BREAK.split(between)[0]) :]
-    lines = _lines(text)
+    lines = lines_of(text)
     starts = [start for start, _ in lines]
-    first, last = _line_at(starts, name.start), _line_at(starts, max(name.start, value.end - 1))
+    first, last = line_at(starts, name.start), line_at(starts, max(name.start, value.end - 1))
     end = starts[last + 1] if last + 1 < len(lines) else len(text)
     return text[: starts[first]] + text[end:]

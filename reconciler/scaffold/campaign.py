@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from reconciler.model.commented import InLine, Noted, documents
-from reconciler.model.manifests import API_VERSION
 from reconciler.scaffold.answers import Answers
-from reconciler.scaffold.ladder import PLATEAU, Before, Ladder, ladder, rounded, strategies, tokens_text
-
-LEAST_COOLDOWN: Final = 20
-"""The final cooldown takes at least a twentieth of all tokens (rule CPT066)."""
+from reconciler.scaffold.ladder import Before, Ladder, ladder
+from reconciler.scaffold.stage import Beginning, Job, after_stage, dataset, object_of, stage
 
 
 def manifests(answers: Answers, schema: str) -> dict[str, str]:
@@ -38,7 +34,7 @@ DATASETS: Final = "# Each dataset with its weighted file list on the cluster: `w
 CAMPAIGN: Final = "# The stages in order, and what holds for all of them.\n"
 STAGES: Final = """\
 # One stage for each new dataset. Its strategies are a ladder: when one fails a gate, the next is tried, from the same
-# checkpoint.
+# checkpoint. `reconcile new stage NAME` adds a stage.
 """
 MACHINE: Final = """\
 # {name}: what a job runs first on a compute node, in bash, so that `python3` is the one with torch and DeepSpeed.
@@ -46,11 +42,6 @@ MACHINE: Final = """\
 #     module load conda || exit 72
 #     conda activate base || exit 72
 """
-
-
-def object_of(kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A manifest."""
-    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 # --- Model
@@ -155,22 +146,6 @@ def _transport(answers: Answers) -> dict[str, Any]:
 # --- Datasets
 
 
-def dataset(
-    name: str, symbol: str, tokens: int, tokenizer: tuple[str, str], lists: Mapping[str, str]
-) -> dict[str, Any]:
-    """A Dataset; `lists` is cluster → path of its data list there."""
-    spec = {
-        "symbol": Noted(symbol, "its name in mixtures; D0 is the pretraining data"),
-        "tokens": Noted(tokens_text(tokens), "its size; `reconcile mix` tells what a list holds"),
-        "tokenizer": {"type": tokenizer[0], "model": Noted(tokenizer[1], "must be the Model's")},
-        "lists": {
-            cluster: {"path": Noted(path, "with `sha256: …` a changed list is refused")}
-            for cluster, path in lists.items()
-        },
-    }
-    return object_of("Dataset", name, spec)
-
-
 def _dataset(answers: Answers, at: int) -> dict[str, Any]:
     data = answers.data[at]
     lists = {answers.cluster_name: data.path}
@@ -226,36 +201,19 @@ def _courses(answers: Answers) -> list[tuple[str, tuple[str, Before, Ladder]]]:
 def _stages(answers: Answers) -> list[dict[str, Any]]:
     courses = _courses(answers)
     total = sum(course.tokens for _, (_, _, course) in courses)
+    local = answers.cluster.machine == "local"
+    job = Job(answers.nodes, "5m" if local else answers.cluster.max_walltime)
     found = []
     for number, (name, (new, before, course)) in enumerate(courses):
+        begin = Beginning(answers.campaign, new, _source(answers, courses[number - 1][0] if number else ""), before)
         last = number == len(courses) - 1
-        cooldown = rounded(min(total / 10, course.tokens / 2)) if last and not before.rewarm else None
-        spec: dict[str, Any] = {"campaign": answers.campaign, "dataset": new}
-        if before.sizes:
-            shift = "strong" if course.strong else "weak"
-            spec["shift"] = Noted(
-                shift, "weak or strong: how far the new data is from the old; picks the gate's limits"
-            )
-        spec["tokens"] = Noted(tokens_text(course.tokens), "of this stage: each strategy sees nearly all new data")
-        spec["source"] = _source(answers, courses[number - 1][0] if number else "")
-        curve = _curve(before, last=last)
-        spec["strategies"] = strategies(course.rungs, curve, None if cooldown is None else tokens_text(cooldown))
-        walltime = "5m" if answers.cluster.machine == "local" else answers.cluster.max_walltime
-        spec["resources"] = {
-            "nodes": Noted(answers.nodes, "of one job"),
-            "walltime": Noted(walltime, "of one job; a stage takes as many jobs as it needs"),
-        }
-        if cooldown is not None and cooldown * LEAST_COOLDOWN < total:
-            reason = "the last dataset is small beside all that comes before it"
-            spec["waive"] = [{"rule": "CPT066", "reason": reason}]
-        found.append(object_of("Stage", name, spec))
+        found.append(stage(name, begin, course, job, of_last=total if last else None))
     return found
 
 
 def _source(answers: Answers, previous: str) -> Any:
     if previous:
-        at = Noted("pre-cooldown", "at LR max; also: converged, final, {iteration: 1200}")
-        return {"stage": previous, "checkpoint": at}
+        return after_stage(previous, decayed=False)
     if answers.checkpoint is None:
         return Noted("random", "random weights; or a checkpoint made elsewhere: path, format, checkpoint")
     return {
@@ -265,20 +223,3 @@ def _source(answers: Answers, previous: str) -> Any:
         "rate": Noted(0, "the learning rate at which it was saved"),
         "trainedOn": Noted([answers.free(answers.data[0].name)], "so that it may be replayed"),
     }
-
-
-def _curve(before: Before, *, last: bool) -> dict[str, Any]:
-    if before.rewarm and last:
-        return {
-            "shape": Noted("cosine", "also: constant, cooldown"),
-            "at": Noted("lrMax", "also: lrMax/2, 1e-4"),
-            "to": "lrFinal",
-            "warmup": "1%",
-            "rewarm": Noted(True, "says that the rate is meant to rise again"),
-        }
-    curve: dict[str, Any] = {"shape": Noted("constant", PLATEAU)}
-    if not before.sizes:
-        curve["warmup"] = Noted("10%", "of the leg, from 0")
-    if before.rewarm:
-        curve |= {"warmup": "1%", "rewarm": Noted(True, "the checkpoint has decayed, and the rate rises again")}
-    return curve

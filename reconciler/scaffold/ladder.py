@@ -63,8 +63,13 @@ def ladder(symbol: str, size: int, before: Before, *, cools: bool, strong: bool 
         rungs = (replay(10 if before.rewarm else 5, symbol, base), replay(25, symbol, base))
     else:
         rungs = (naive(symbol), replay(5, symbol, base))
+    return Ladder(strong, enough(size, symbol, rungs), rungs)
+
+
+def enough(size: int, symbol: str, rungs: Sequence[Rung]) -> int:
+    """Tokens in which the first of these tries, and nearly each other one, completes a pass over a dataset."""
     least = min(rung.mixture[symbol] for rung in rungs)
-    return Ladder(strong, rounded(max(size / rungs[0].mixture[symbol], PASS_LEAST * size / least)), rungs)
+    return rounded(max(size / rungs[0].mixture[symbol], PASS_LEAST * size / least))
 
 
 def naive(symbol: str) -> Rung:
