@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK = re.compile(r"^(?P<indent> *)```console\n(?P<text>.*?)^ *```", re.M | re.S)
+CONTINUED = re.compile(r" *\\\n *")
 EXITS = re.compile(r"# exits (\d)")
 
 
@@ -34,7 +35,8 @@ def steps(page: Path) -> tuple[Step, ...]:
 
 def _steps(name: str, text: str) -> Iterator[Step]:
     for block in BLOCK.finditer(text):
-        lines = [line.removeprefix(block["indent"]) for line in block["text"].splitlines()]
+        joined = CONTINUED.sub(" ", block["text"])
+        lines = [line.removeprefix(block["indent"]) for line in joined.splitlines()]
         starts = [number for number, line in enumerate(lines) if line.startswith("$ ")]
         ends = [*starts[1:], len(lines)][: len(starts)]
         for start, end in zip(starts, ends, strict=True):

@@ -62,7 +62,7 @@ def test_a_rule_is_shown_with_reason_source_and_both_examples() -> None:
         ("ORA0400", "ORA040"),
         ("ladder-ordr", "ladder-order"),
         ("\x1b[31m", None),
-        ("nonsense", None),
+        ("qqqqqqqqqq", None),
     ],
 )
 def test_an_unknown_code_is_told_with_what_was_probably_meant(asked: str, meant: str | None) -> None:
