@@ -124,6 +124,12 @@ def test_a_bad_answer_is_refused_and_nothing_is_written(
     assert [file for file in repository.rglob("*") if file.is_file() and ".git/" not in str(file)] == []
 
 
+def test_without_a_terminal_nothing_is_asked(repository: Path) -> None:
+    done = subprocess.run([*MAIN, "init"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "6 files for campaign my-model-2, valid:" in done.stdout
+
+
 def test_no_file_is_written_over(repository: Path) -> None:
     there = repository / "manifests" / "mine" / "stages.yaml"
     there.parent.mkdir(parents=True)

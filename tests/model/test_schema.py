@@ -205,3 +205,12 @@ def test_what_the_classes_take_the_schema_takes(document: dict[str, Any]) -> Non
     errors = [error for error in schema.validator(document["kind"]).iter_errors(document)]
     # Pydantic reads numbers from text and truth from words, for programs; manifests must say what they mean.
     assert all(error.validator in ("type", "anyOf", "pattern", "propertyNames") for error in errors), errors
+
+
+def test_every_shipped_manifest_names_the_schema_that_an_editor_then_finds() -> None:
+    manifests = sorted((ROOT / "manifests").rglob("*.yaml"))
+    named = {
+        (file.parent / file.read_text(encoding="utf-8").partition("\n")[0].partition("$schema=")[2]).resolve()
+        for file in manifests
+    }
+    assert named == {ROOT / "schemas" / schema.COMBINED}
