@@ -16,7 +16,7 @@ from typing import Protocol
 from reconciler.cluster.batch import Batch, BatchAction, Outcome, OutcomeKind
 from reconciler.cluster.execute import execute
 from reconciler.cluster.observe import ObserveRequest, observe
-from reconciler.cluster.ports import Locked, OutcomeUnknown, Pace, Transport
+from reconciler.cluster.ports import Locked, OutcomeUnknown, Overtaken, Pace, Transport
 from reconciler.cluster.render import render, templates_of
 from reconciler.convert.layout import program_text
 from reconciler.domain.catalog import source_places
@@ -186,11 +186,15 @@ def _send(desired: Desired, link: Transport, seen: Look) -> Pass:
         dirty=desired.dirty,
         actions=tuple(_batched(desired, action) for action in seen.plan.actions),
         applied=drift.applied_text(desired),
+        applied_seen=_seen(seen.observed.applied),
     )
     try:
         return Pass(seen, execute(link, batch))
     except OutcomeUnknown as unknown:
         return Pass(seen, (), str(unknown))
+    except Overtaken as overtaken:
+        # What was approved was so by another rule; the next look tells what is in force now.
+        return Pass(seen, (), str(overtaken))
     except Locked as held:
         # Another reconciler is at work; the next look tells what is left to do.
         patient = held.lock.age_s < LOCK_SUSPECT_S
@@ -212,6 +216,13 @@ class Recorded:
         """What a person should know."""
         differs = (Message(Fault.RECORD_DIFFERS, f"record and cluster disagree: {each}") for each in self.apart)
         return (*differs, *self.troubles)
+
+
+def _seen(applied: str | Unread | None) -> str | None:
+    """What a batch says of `applied.json` as a look found it; nothing where it was not read."""
+    if isinstance(applied, Unread):
+        return None
+    return "" if applied is None else facts.sha256(facts.encoded(applied))
 
 
 def record(desired: Desired, done: Pass, recording: Recording) -> Recorded:

@@ -30,11 +30,11 @@ if MYPY:
     Json = Dict[str, Any]
 
 if __name__ != "__main__":  # sent to a cluster, all are one program
-    from reconciler.cluster.agent_attempts import RECIPE_BYTES_MAX, Attempts
+    from reconciler.cluster.agent_attempts import Attempts
     from reconciler.cluster.agent_disk import MESSAGE_CHARS_MAX, Disk, Refused, disk_trouble, read_text, read_whole
     from reconciler.cluster.agent_folders import folders_seen
     from reconciler.cluster.agent_journal import Journal, known_jobs, receipt_of, users_in_doubt
-    from reconciler.cluster.agent_lock import Held, Lock, lock_seen, unlock
+    from reconciler.cluster.agent_lock import APPLIED_BYTES_MAX, Held, Lock, lock_seen, unlock
     from reconciler.cluster.agent_logs import foreign_log
     from reconciler.cluster.agent_pbs import Pbs, Unreadable, workspace_tag
     from reconciler.cluster.agent_work import execute
@@ -66,7 +66,7 @@ def observe(request: "Json", clock: "Callable[[], float]") -> "Json":
         "receipts": receipts,
         "jobs": jobs,
         "attempts": part(lambda: [] if disk.missing() else attempts.look()),
-        "applied": part(lambda: read_text(applied, RECIPE_BYTES_MAX)),
+        "applied": part(lambda: read_text(applied, APPLIED_BYTES_MAX)),
         "lock": part(lambda: lock_seen(Lock(disk, clock))),
         "lists": lists(request["lists"]),
         "folders": folders_seen(request["folders"]),

@@ -1,4 +1,4 @@
-"""The agent's lock: one batch at a time in a workspace, and whether its holder is certainly gone."""
+"""The agent's lock: one batch at a time in a workspace, whether its holder is certainly gone, and who was first."""
 
 import errno
 import hashlib
@@ -27,6 +27,7 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
     from reconciler.cluster.agent_qstat import moment_of, number_of, text_of
 
 LOCK = ".lock"
+APPLIED_BYTES_MAX = 4 * 1024 * 1024
 
 
 class Held(Exception):
@@ -220,3 +221,17 @@ def unlock(request: "Json", clock: "Callable[[], float]") -> "Json":
         raise Held(lock.describe(found))
     lock.release(request["release"])
     return {"note": "released the lock of {}".format(found["holder"])}
+
+
+def overtaken(disk: "Disk", request: "Json") -> bool:
+    """Whether something else than this batch wants was applied since the look that it was planned by."""
+    seen = request["applied_seen"]
+    if request["applied"] is None or seen is None:
+        return False
+    try:
+        there = read_whole(os.path.join(disk.root, request["campaign"], "applied.json"), APPLIED_BYTES_MAX)
+    except FileNotFoundError:
+        return bool(seen != "")
+    if there == request["applied"].encode("utf-8"):
+        return False
+    return there is None or hashlib.sha256(there).hexdigest() != seen

@@ -37,7 +37,7 @@ if __name__ != "__main__":  # sent to a cluster, all are one program
         submits,
         users_in_doubt,
     )
-    from reconciler.cluster.agent_lock import Lock
+    from reconciler.cluster.agent_lock import Lock, overtaken
     from reconciler.cluster.agent_pbs import Pbs, Unreadable, job_id_in, user_name, workspace_tag
     from reconciler.cluster.agent_upkeep import Upkeep
 
@@ -383,6 +383,8 @@ def execute(request: "Json", clock: "Callable[[], float]") -> "Json":
     lock.own = request["nonce"]
     note = lock.acquire(request["nonce"], request["holder"])
     try:
+        if overtaken(disk, request):
+            return {"overtaken": True, "note": note}
         if request["applied"] is not None:
             disk.make_folder(request["campaign"])
             disk.put(request["campaign"] + "/applied.json", request["applied"].encode("utf-8"), replace=True)

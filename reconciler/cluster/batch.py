@@ -32,6 +32,9 @@ class Batch:
     actions: tuple[BatchAction, ...]
     applied: str | None = None
     """The text for `<campaign>/applied.json`, the one file that is replaced."""
+    applied_seen: str | None = None
+    """SHA-256 of what lay there at the look that the batch was planned by, empty where nothing did; None: whatever lies
+    there. If somebody has applied something else since, nothing is done."""
     qsub_timeout_s: float = 120.0
     """After this long without an answer a submission's outcome is unknown; the qsub is left to finish."""
     pbs_timeout_s: float = 30.0

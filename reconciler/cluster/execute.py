@@ -16,6 +16,7 @@ from reconciler.cluster.ports import (
     LinkLost,
     Locked,
     OutcomeUnknown,
+    Overtaken,
     Transport,
     Unreachable,
 )
@@ -34,6 +35,7 @@ def execute(link: Transport, batch: Batch) -> tuple[Outcome, ...]:
         Unreachable: nothing was sent, so the cluster is unchanged.
         OutcomeUnknown: sent, but no whole answer came back. Observe before acting again.
         Locked: another apply holds the workspace; nothing was done.
+        Overtaken: something else was applied since the look; nothing was done.
         AgentFailed: the agent says why it did nothing.
     """
     jobs = sum(1 for each in batch.actions if each.action.job is not None)
@@ -48,6 +50,7 @@ def execute(link: Transport, batch: Batch) -> tuple[Outcome, ...]:
             "commit": batch.commit,
             "dirty": batch.dirty,
             "applied": batch.applied,
+            "applied_seen": batch.applied_seen,
             "qsub_timeout_s": batch.qsub_timeout_s,
             "pbs_timeout_s": batch.pbs_timeout_s,
             "refusals": {
@@ -60,6 +63,8 @@ def execute(link: Transport, batch: Batch) -> tuple[Outcome, ...]:
         timeout_s=MARGIN_S * (1 + upkeep) + 2 * batch.pbs_timeout_s + jobs * batch.qsub_timeout_s,
         what=f"{len(batch.actions)} action(s)",
     )
+    if answer.has("overtaken"):
+        raise Overtaken("something else was applied since this look; nothing was done")
     try:
         return answers.outcomes(answer, [str(each.action.key) for each in batch.actions])
     except Malformed as malformed:

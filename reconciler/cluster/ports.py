@@ -111,6 +111,12 @@ class Locked(ClusterError):
         self.lock = lock
 
 
+class Overtaken(ClusterError):
+    """Somebody has applied something else since the look that this was planned by; nothing was done."""
+
+    fault = Fault.OVERTAKEN
+
+
 class AgentFailed(ClusterError):
     """The agent ran and says why it could not do what was asked; nothing was done."""
 

@@ -324,6 +324,14 @@ class Fault(StrEnum):
         "Wait for the other. If it has certainly ended, `reconcile unlock` takes the lock away.",
         "clusters.md",
     )
+    OVERTAKEN = (
+        "Overtaken",
+        "Somebody else has applied something else meanwhile",
+        "Since the look that this was planned by, other manifests were applied, and with them perhaps another rule of "
+        "`authority`. What was approved may be so no longer, so nothing was done.",
+        "Look again: `reconcile plan CAMPAIGN`, then `reconcile apply CAMPAIGN`.",
+        "authority.md#who-asks",
+    )
     AGENT_FAILED = (
         "AgentFailed",
         "The agent could not do what was asked",

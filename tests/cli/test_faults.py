@@ -322,6 +322,7 @@ PROVOKED: dict[Fault, Callable[[Place], str]] = {
     Fault.LINK_LOST: process(0.05, "sleep", "5"),
     Fault.COMMAND_FAILED: process(5, "false"),
     Fault.OUTCOME_UNKNOWN: lambda place: asked(place, Says({"answer": {}}, keep=0.9)),
+    Fault.OVERTAKEN: lambda place: asked(place, Says({"answer": {"overtaken": True, "note": ""}})),
     Fault.LOCKED: lambda place: asked(
         place, Says({"locked": {"nonce": "abc123", "holder": "grace@x:9", "host": "x", "age": 90.0}})
     ),

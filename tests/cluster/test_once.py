@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -14,7 +15,7 @@ import pytest
 
 from reconciler.cluster.agent_flights import ROUTING_GRACE_S
 from reconciler.cluster.batch import Outcome, OutcomeKind
-from reconciler.cluster.ports import Locked
+from reconciler.cluster.ports import Locked, Overtaken
 from reconciler.model.observed import Unread
 from reconciler.model.plan import Action, ActionKind
 from reconciler.planner.ended import ROUTING_GRACE_S as PLANNERS_GRACE_S
@@ -629,6 +630,39 @@ def test_the_applied_text_is_replaced(world: World) -> None:
     world.execute(applied="one")
     world.execute(applied="two and longer")
     assert world.observe().applied == "two and longer"
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("there", "seen", "done"),
+    [
+        (None, None, True),  # nobody asks
+        ("theirs", None, True),
+        (None, "", True),  # as it was seen
+        ("theirs", digest("theirs"), True),
+        ("ours", "", True),  # somebody else was first, and wants the same
+        ("ours", digest("theirs"), True),
+        ("theirs", "", False),  # somebody else was first, by another rule
+        ("theirs", digest("before"), False),
+        (None, digest("before"), False),
+    ],
+)
+def test_what_was_planned_by_another_state_of_what_is_applied_is_not_done(
+    world: World, there: str | None, seen: str | None, done: bool
+) -> None:
+    if there is not None:
+        world.execute(applied=there)
+    if done:
+        assert world.execute(train(), applied="ours", applied_seen=seen)[0].kind == "done"
+        assert world.observe().applied == "ours"
+        return
+    with pytest.raises(Overtaken):
+        world.execute(train(), applied="ours", applied_seen=seen)
+    assert (world.observe().applied, world.observe().receipts, world.calls("qsub")) == (there, (), 0)
+    assert world.observe().lock is None
 
 
 @pytest.mark.parametrize(

@@ -289,13 +289,13 @@ STORY_BUGS = (
         "the job table is read before the lock is taken",
         "agent",
         '    note = lock.acquire(request["nonce"], request["holder"])\n    try:\n'
-        '        if request["applied"] is not None:\n',
+        "        if overtaken(disk, request):\n",
         '    early = Work(request, disk, Pbs(request["pbs_timeout_s"]), lock, clock)\n'
         "    with contextlib.suppress(Unreadable, Refused):\n"
         '        early.entries = early.journal.entries(request["campaign"])\n        early.table()\n'
         "        Work.table = lambda self: early.known or []\n"
         '    note = lock.acquire(request["nonce"], request["holder"])\n    try:\n'
-        '        if request["applied"] is not None:\n',
+        "        if overtaken(disk, request):\n",
         story="an apply waits while another asks",
     ),
     Bug(

@@ -60,7 +60,7 @@ def of_agrees(declared: Any, text: str) -> Any:
 
 
 def parts_of(recipe: Any) -> tuple[Any, ...]:
-    return tuple(getattr(recipe, name) for name in recipe.__slots__)
+    return tuple(getattr(recipe, name) for name in recipe.__dataclass_fields__)
 
 
 def of_recipe(recipe: Any) -> tuple[int, ...]:
@@ -127,7 +127,7 @@ def answers() -> dict[tuple[Any, str], Any]:
             ),
             lambda desired, lists, recipe, leg, boundary: (desired.catalog, lists, recipe, leg),
         ),
-        (recipe, "digest"): property(once(once(vars(recipe)["digest"].fget, of_recipe, parts_of), id, first)),
+        (recipe, "digest"): property(once(once(vars(recipe)["digest"].func, of_recipe, parts_of), id, first)),
         (seen_in, "_attempt"): once(vars(seen_in)["_attempt"], of_fields, lambda fields: None),
         (strays, "read_recipe"): once(recipes.read_recipe, str, first),
         (evidence, "read_recipe"): once(recipes.read_recipe, str, first),
