@@ -76,8 +76,10 @@ def codes() -> Iterator[tuple[str, str]]:
 
 ARGUMENTS: Final[Mapping[str, tuple[Source, ...]]] = {
     "plan": (campaigns,),
+    "simulate": (campaigns,),
     "apply": (campaigns,),
     "status": (campaigns,),
+    "watch": (campaigns,),
     "report": (campaigns,),
     "why": (stages, campaigns),
     "history": (stages,),
@@ -98,6 +100,7 @@ OPTIONS: Final[Mapping[str, Source]] = {
     "--attempt": attempts,
     "--after": stages,
     "--dataset": datasets,
+    "--gate-fails": stages,
 }
 """Likewise of options, which have one meaning in every command."""
 

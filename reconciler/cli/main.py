@@ -24,6 +24,7 @@ COMMANDS = {
     "simulate": ("reconciler.cli.simulate", "simulate"),
     "apply": ("reconciler.cli.apply", "apply"),
     "status": ("reconciler.cli.status", "status"),
+    "watch": ("reconciler.cli.watch", "watch"),
     "report": ("reconciler.cli.report", "report"),
     "why": ("reconciler.cli.why", "why"),
     "history": ("reconciler.cli.history", "history"),

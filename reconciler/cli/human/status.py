@@ -158,10 +158,23 @@ def _came_of(status: StageStatus) -> Iterator[RenderableType]:
 
 def loss_curve(observed: Observed, status: StageStatus) -> list[float | None]:
     """The training loss of the stage's current attempt, window by window, over all its jobs."""
+    return [window.mean for log in _logs(observed, status) for window in log.windows]
+
+
+def rate_curve(observed: Observed, status: StageStatus) -> list[float | None]:
+    """The learning rate that it was trained at, at the same places."""
+    return [window.learning_rate for log in _logs(observed, status) for window in log.windows]
+
+
+def _logs(observed: Observed, status: StageStatus) -> list[TrainLog]:
+    """Of the stage's current attempt."""
     if isinstance(observed.attempts, Unread):
         return []
-    logs: list[TrainLog] = []
-    for attempt in observed.attempts:
-        if (attempt.stage, attempt.attempt) == (status.stage, status.attempt):
-            logs = [log for leg in attempt.legs for log in leg.logs]
-    return [window.mean for log in logs for window in log.windows]
+    whose = (status.stage, status.attempt)
+    return [
+        log
+        for seen in observed.attempts
+        if (seen.stage, seen.attempt) == whose
+        for leg in seen.legs
+        for log in leg.logs
+    ]
