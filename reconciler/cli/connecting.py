@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Final, assert_never
@@ -67,7 +68,8 @@ def _must_not_be_in_git(folder: Path) -> None:
         raise Unreachable(
             f"The manifest has programs run from {folder}, whose files are in git: whoever opens a pull request could "
             "change them. Nothing was run.",
-            "Name a folder that git does not know, as `reconcile local` makes one.",
+            "Name a folder that git does not know, as `reconcile local` makes one. If you made it here and added it by "
+            f"mistake: git rm -r --cached {shlex.quote(str(folder))} && git commit",
         )
 
 

@@ -107,6 +107,8 @@ def _shown(error: click.ClickException) -> str:
     """As click says it, with its code."""
     said = io.StringIO()
     error.show(said)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return said.getvalue().rstrip()  # that is the help, not a mistake
     code = Fault.WRONG_USAGE if isinstance(error, click.UsageError) else Fault.SYSTEM_REFUSED
     return f"{said.getvalue().rstrip()} [{code}]"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from reconciler.domain import rules
 from reconciler.domain.catalog import Catalog
 from reconciler.domain.loading import Loaded
 from reconciler.model.faults import Fault
-from reconciler.model.problems import Problem, near
+from reconciler.model.problems import Problem, clip, near
 from reconciler.planner.desired import Desired
 from reconciler.record import files
 from reconciler.record.repository import NoRepository, Revision, revision_of
@@ -82,7 +83,7 @@ def choose(catalog: Catalog, name: str | None) -> str:
         return str(name)
     known = ", ".join(catalog.campaigns) or "none"
     if name is None:
-        fail(Fault.NAME_NEEDED, f"there are several campaigns here: {known}; name one", f"{_command()} CAMPAIGN")
+        fail(Fault.NAME_NEEDED, f"there are several campaigns here: {known}; name one", _naming_one())
     meant = near(name, catalog.campaigns)
     fail(
         Fault.NO_SUCH_NAME,
@@ -129,6 +130,21 @@ def connect(opened: Opened) -> Transport:
         fail(Fault.NO_LOCAL_CLUSTER, str(missing), f"reconcile local {opened.desired.campaign}")
     except ClusterError as error:
         fail_at(error)
+
+
+def _naming_one() -> str:
+    """The command as the person began it, with its arguments and the place of the campaign's name."""
+    context = click.get_current_context()
+    words = [_command()]
+    place = "--campaign NAME"
+    for param in context.command.params:
+        given = context.params.get(param.name or "")
+        if isinstance(param, click.Argument):
+            if param.name == "campaign":
+                place = "CAMPAIGN"
+            elif isinstance(given, str):
+                words.append(shlex.quote(clip(given, 60)))
+    return " ".join([*words, place])
 
 
 def _command() -> str:

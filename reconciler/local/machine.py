@@ -28,6 +28,7 @@ VERSION: Final = 1
 NODES: Final = ("local-0", "local-1", "local-2", "local-3")
 QUEUE: Final = "workq"
 MARKER: Final = "machine.json"
+IGNORED: Final = ".gitignore"
 SCALES: Final = corpora.SCALES
 
 _LAUNCHER: Final = """\
@@ -76,6 +77,8 @@ def build(root: Path, *, scale: str = "quickstart") -> None:
     root = root.absolute()
     corpora.refuse_blanks(str(root))
     root.mkdir(parents=True, exist_ok=True)
+    if not (root / IGNORED).exists():  # `git add -A` must not take the machine in: programs from git are not run
+        _write(root / IGNORED, "*\n")
     wanted = _identity(root, scale)
     with _locked(root):
         if _read_marker(root) == wanted:

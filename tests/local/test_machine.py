@@ -38,6 +38,10 @@ def test_what_is_there(root: Path) -> None:
     assert os.access(root / "bin" / "qsub", os.X_OK)
 
 
+def test_git_takes_nothing_of_it_in(root: Path) -> None:
+    assert (root / ".gitignore").read_text() == "*\n"
+
+
 def test_four_nodes_of_one_rank(root: Path) -> None:
     shown = subprocess.run([root / "bin" / "pbsnodes", "-a"], capture_output=True, text=True, check=True).stdout
     assert re.findall(r"^(local-\d)", shown, re.MULTILINE) == list(machine.NODES)
