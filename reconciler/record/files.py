@@ -124,5 +124,7 @@ def _content(file: Path) -> bytes | Problem:
 
 def _unreadable(file: Path, error: OSError) -> Problem:
     reason = (error.strerror or str(error)).lower()
-    fix = "Name the file or folder that holds the manifests." if isinstance(error, FileNotFoundError) else None
+    fix = None
+    if isinstance(error, FileNotFoundError):
+        fix = "Name the file or folder that holds the manifests; `reconcile init` writes those of a new campaign."
     return Problem("M001", Where(str(file)), reason, fix=fix)
