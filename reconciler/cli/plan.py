@@ -77,7 +77,7 @@ def plan(
         fail(
             Fault.WRONG_USAGE,
             "--base and --earlier are for the comment of a pull request",
-            "reconcile plan --format markdown --base REV",
+            "reconcile plan --format markdown --base REV      (here, by eye: reconcile diff REV)",
         )
     wanted = _wanted(paths, campaign, revision)
     old, uncompared = _base(wanted, paths, base)
@@ -103,17 +103,6 @@ def plan(
     if seen is not None and seen.plan.refusals:
         return 1
     return 2 if detailed_exitcode and seen is not None and seen.plan.actions else 0
-
-
-def _compatible(as_json: bool, form: str, base: str | None, earlier: TextIO | None) -> None:
-    if as_json and form == "markdown":
-        fail(Fault.WRONG_USAGE, "--json and --format markdown are two forms; choose one")
-    if (base is not None or earlier is not None) and form != "markdown":
-        fail(
-            Fault.WRONG_USAGE,
-            "--base and --earlier are for the comment of a pull request",
-            "reconcile plan --format markdown",
-        )
 
 
 def _show(seen: loop.Look, scripts: Mapping[str, str], saved: Path | None) -> None:

@@ -29,6 +29,8 @@ from reconciler.planner.strays import recipe_of
 
 JOBS_TOLD: Final = 8
 """The last jobs of an attempt; a stage of weeks has a hundred."""
+LONG_FRACTION: Final = re.compile(r"(\d\.\d\d)\d+")
+"""The launcher says `after 0.8402193069458008 minutes`; a person reads 0.84."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,6 @@ def logged(log: TrainLog | None) -> str:
         ends = [f"{point.loss:.3f}" if point.loss is not None else "none" for point in (log.first[0], log.last[-1])]
         parts.append(f"loss {ends[0]} → {ends[1]}")
     parts.append(f"saved at {log.saved[-1]}" if log.saved else "saved nothing")
-    parts += [log.exit_reason] if log.exit_reason else []
+    parts += [LONG_FRACTION.sub(r"\1", log.exit_reason)] if log.exit_reason else []
     parts += [log.errors[-1]] if log.errors else []
     return ", ".join(parts)

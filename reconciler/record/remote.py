@@ -149,7 +149,7 @@ def was_first(failed: GitFailed) -> bool:
 
 def said(failed: GitFailed) -> str:
     """What git and the remote said of a push or fetch, in a line."""
-    return clip(" ".join(_against(failed).replace("remote: ", "").split()), 300)
+    return clip(" ".join(_against(failed).replace("remote: ", "").split()), 300).rstrip(".")
 
 
 def speaking(git: Git) -> Git:
