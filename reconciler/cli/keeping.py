@@ -23,7 +23,8 @@ class Keeper:
 
     def __init__(self, opened: Opened) -> None:
         self._desired = opened.desired
-        self._recording = loop.Recording(Recorder(opened.revision.root, place(opened.desired)), applied(opened))
+        recorder = Recorder(opened.revision.root, place(opened.desired), shared=shared(opened.desired))
+        self._recording = loop.Recording(recorder, applied(opened))
         self._told: set[Message] = set()
         self._closed = False
 
@@ -51,10 +52,14 @@ class Keeper:
             self._told.add(each)
 
 
+def shared(desired: Desired) -> bool:
+    """Whether others apply to the same workspace; on this machine every machine has one of its own."""
+    return not isinstance(desired.cluster.transport, LocalTransport)
+
+
 def place(desired: Desired) -> str:
-    """The campaign's folder on record. On this machine every machine has a workspace of its own."""
-    local = isinstance(desired.cluster.transport, LocalTransport)
-    where = f"{socket.gethostname()}:{desired.site.workspace}" if local else desired.site.workspace
+    """The campaign's folder on record."""
+    where = desired.site.workspace if shared(desired) else f"{socket.gethostname()}:{desired.site.workspace}"
     return place_of(desired.campaign, desired.spec.cluster, where)
 
 

@@ -18,7 +18,7 @@ from typing import Final
 import click
 
 from reconciler import loop
-from reconciler.cli.keeping import place
+from reconciler.cli.keeping import place, shared
 from reconciler.cli.opening import Opened
 from reconciler.cli.proposing import with_proposals, words_given
 from reconciler.cli.telling import fail
@@ -99,7 +99,7 @@ class Notifying:
         self._marks: Marks | None = None
         if self._channels:
             try:
-                self._marks = Marks(opened.revision.root, mark_name(opened))
+                self._marks = Marks(opened.revision.root, mark_name(opened), shared=shared(opened.desired))
                 self._marks.ask()
             except (GitFailed, NotShared) as failed:
                 self._say(f"{failed}; notices may be told by others too")

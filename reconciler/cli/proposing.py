@@ -17,6 +17,7 @@ import click
 
 from reconciler import loop
 from reconciler.cli.human import proposal as view
+from reconciler.cli.keeping import shared
 from reconciler.cli.opening import Opened
 from reconciler.cli.telling import fail
 from reconciler.model.faults import Fault, coded
@@ -70,7 +71,7 @@ class Proposing:
         if found == self._settled:
             return
         self._settled = found
-        branches = Branches(self._opened.revision.root, self._prefix)
+        branches = Branches(self._opened.revision.root, self._prefix, shared=shared(self._desired))
         if self._desired.spec.on_failed_gate != "propose" and not branches.known():
             return
         try:

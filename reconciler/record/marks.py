@@ -39,10 +39,10 @@ class At:
 class Marks:
     """The marks of one campaign in one workspace."""
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, *, shared: bool = True) -> None:
         self._git = Git(root)
         self._name = name
-        self.remote = remote_of(self._git)
+        self.remote = remote_of(self._git, shared=shared)
 
     def ask(self) -> None:
         """Learn where the remote has them.

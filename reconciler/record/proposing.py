@@ -67,10 +67,10 @@ class NotPushed(Exception):
 class Branches:
     """The proposals of one repository, below one prefix of branches."""
 
-    def __init__(self, root: Path, prefix: str) -> None:
+    def __init__(self, root: Path, prefix: str, *, shared: bool = True) -> None:
         self._git = Git(root)
         self._prefix = prefix
-        self.remote = remote_of(self._git)
+        self.remote = remote_of(self._git, shared=shared)
 
     def waiting(self) -> frozenset[str]:
         """Branches of proposals that are here, or were on a remote when it was last asked. Asks nobody."""

@@ -24,8 +24,11 @@ AGAIN_S_MAX: Final = 900.0
 class Recorder:
     """Keeps the record of one campaign in one workspace."""
 
-    def __init__(self, root: Path, place: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, root: Path, place: str, clock: Callable[[], float] = time.monotonic, *, shared: bool = True
+    ) -> None:
         self.place = place
+        self._shared = shared
         self._clock = clock
         self._branch: Branch | None = None
         self._remote: Remote | None = None
@@ -38,7 +41,7 @@ class Recorder:
 
     def _open(self, root: Path) -> None:
         branch = Branch(root)
-        name = remote_of(branch.git)
+        name = remote_of(branch.git, shared=self._shared)
         self._remote = Remote(branch, name) if name is not None else None
         self._branch = branch
         if branch.tip() is None and self._remote is not None:

@@ -41,11 +41,12 @@ class NotShared(Exception):
         self.fix = fix
 
 
-def remote_of(git: Git) -> str | None:
+def remote_of(git: Git, *, shared: bool = True) -> str | None:
     """The remote that the record is pushed to: the one that is set, else the one that is pushed to, else that of the
-    current branch, else `origin`, else the only one."""
+    current branch, else `origin`, else the only one. What is not `shared`, as a try on this machine alone, goes nowhere
+    unless one is set."""
     chosen = _setting(git, SETTING)
-    if chosen is not None:
+    if chosen is not None or not shared:
         return chosen or None
     known = git.text("remote").split()
     try:

@@ -35,6 +35,17 @@ def planned(root: Path) -> Path:
     return root
 
 
+def planned_by_several(root: Path) -> Path:
+    """The same on a cluster that several apply to: what is tried on one machine alone is not pushed."""
+    planned(root)
+    cluster = root / "manifests/cluster.yaml"
+    here = "{kind: local, root: .local/quickstart}"
+    assert here in cluster.read_text()
+    cluster.write_text(cluster.read_text().replace(here, "{kind: login-node, root: /shared}"))
+    git(root, "commit", "-q", "-a", "-m", "On the cluster")
+    return root
+
+
 def wanted(root: Path) -> Desired:
     """What the manifests of a repository want, at its commit."""
     files = [(path.name, path.read_bytes()) for path in sorted((root / "manifests").glob("*.yaml"))]

@@ -21,7 +21,7 @@ from reconciler.cli.notifying import URL_VARIABLE, Notifying
 from reconciler.planner.telling import CLAIM_S
 from reconciler.record import command, webhook
 from tests.planner.world import World, after
-from tests.record.campaign import planned
+from tests.record.campaign import planned_by_several
 from tests.record.repositories import bare, clone, git, state
 from tests.record.test_proposing import Place, opened
 from tests.record.webhooks import Hook
@@ -35,7 +35,7 @@ told = {k.lower(): v for k, v in os.environ.items() if k.startswith("RECONCILE_"
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, World]:
     """A repository whose second stage is suspended, and a cluster on which the first is done."""
-    root = planned(tmp_path_factory.mktemp("story") / "repository")
+    root = planned_by_several(tmp_path_factory.mktemp("story") / "repository")
     stages = root / "manifests/stages.yaml"
     assert stages.read_text().count(SUSPENDED[0]) == 1
     stages.write_text(stages.read_text().replace(*SUSPENDED))

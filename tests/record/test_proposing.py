@@ -13,6 +13,7 @@ from reconciler import loop
 from reconciler.cli import apply as apply_command
 from reconciler.cli import status as status_command
 from reconciler.cli.human import proposal as view
+from reconciler.cli.keeping import shared
 from reconciler.cli.opening import Opened
 from reconciler.cli.proposing import Proposing, with_proposals
 from reconciler.domain.loading import load
@@ -23,7 +24,7 @@ from reconciler.planner.planner import plan
 from reconciler.planner.proposal import proposals
 from reconciler.record.repository import Revision
 from tests.planner.world import FORGOT_D0, World, after
-from tests.record.campaign import SITE, planned
+from tests.record.campaign import SITE, planned, planned_by_several
 from tests.record.repositories import bare, clone, git, state
 
 
@@ -56,7 +57,7 @@ class Place:
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, World]:
     """A repository that says `propose`, and its cluster."""
-    root = planned(tmp_path_factory.mktemp("told") / "repository")
+    root = planned_by_several(tmp_path_factory.mktemp("told") / "repository")
     campaign = root / "manifests/campaign.yaml"
     campaign.write_text(campaign.read_text().replace("onFailedGate: advance", "onFailedGate: propose"))
     git(root, "commit", "-q", "-a", "-m", "A person decides")
@@ -377,3 +378,9 @@ def test_apply_proposes_and_status_shows_it(
     assert asked.exists()
     told = CliRunner().invoke(status_command.status, ["quickstart", "-f", manifests], standalone_mode=False)
     assert branch in told.output
+
+
+def test_only_what_several_apply_to_is_shared(tmp_path: Path) -> None:
+    """The record of a quickstart that somebody tries in a clone is nobody else's."""
+    assert not shared(opened(planned(tmp_path / "alone")).desired)
+    assert shared(opened(planned_by_several(tmp_path / "several")).desired)

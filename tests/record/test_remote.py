@@ -182,3 +182,5 @@ def test_which_remote(tmp_path: Path, remotes: list[str], configured: dict[str, 
     for name, value in configured.items():
         git(root, "config", name, value)
     assert remote_of(Git(root)) == chosen
+    here_alone = configured.get("reconcile.remote") or None
+    assert remote_of(Git(root), shared=False) == here_alone
