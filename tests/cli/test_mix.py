@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from reconciler.cli.listfiles import SizeUnknown, tokens_held
 from reconciler.cli.mix import mix
+from tests.interrupts import heard
 
 LISTS = Path(__file__).parents[1] / "data-lists/aurora"
 OLMO, DOLMINO, DOLMA = (
@@ -252,11 +253,9 @@ def test_stopped_while_writing_leaves_the_old_file_and_no_other(
 
 def test_ctrl_c_while_reading_writes_nothing() -> None:
     os.mkfifo("endless")
-    # A test run in the background hands on an ignored SIGINT.
-    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    program += "from reconciler.cli.mix import mix; mix.main()"
+    program = "from reconciler.cli.mix import mix; mix.main()"
     command = [sys.executable, "-c", program, "--inputs", "1", "endless"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     # Opening returns once the reader is there, so the signal meets it waiting for a list.
     with process, Path("endless").open("w"):
         process.send_signal(signal.SIGINT)

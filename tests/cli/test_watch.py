@@ -37,6 +37,7 @@ from reconciler.cluster.ports import LinkLost
 from reconciler.model.observed import LogPoint
 from reconciler.model.plan import ActionKind
 from reconciler.planner.events import Event, Seen
+from tests.interrupts import heard
 from tests.planner.world import MANIFESTS, SAME, World, after, log_of, quickstart, swapped
 from tests.record.repositories import git
 
@@ -241,6 +242,12 @@ def read_until(fd: int, wanted: str, seconds: float = 90) -> str:
     return text
 
 
+def in_a_terminal() -> None:
+    """For `preexec_fn`: what it starts with is its terminal, whose Ctrl-C it hears."""
+    heard()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """The quickstart on a login node, which is this machine: the agent looks for real."""
@@ -264,7 +271,7 @@ def test_in_a_terminal_it_follows_its_size_and_ctrl_c_leaves_the_last_frame(repo
     environment = {name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     arguments = [sys.executable, "-m", "reconciler.cli.main", "watch"]
     with subprocess.Popen(arguments, cwd=repository, stdin=there, stdout=there, stderr=there, env=environment,
-                          start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)):  # fmt: skip
+                          start_new_session=True, preexec_fn=in_a_terminal):  # fmt: skip
         text = read_until(here, "the cluster goes on.")
         assert "stage-4" in text and "\x1b[?1049h" not in text
         sized(there, 60, 20)  # the kernel sends SIGWINCH
@@ -283,7 +290,13 @@ def test_into_a_pipe_it_prints_one_line_for_each_stage_and_ends_on_an_interrupt(
     environment = os.environ | {"XDG_STATE_HOME": str(repository.parent / "state")}
     arguments = [sys.executable, "-m", "reconciler.cli.main", "watch"]
     with subprocess.Popen(
-        arguments, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        arguments,
+        cwd=repository,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=heard,
     ) as program:
         assert program.stdout is not None and program.stderr is not None
         told = [program.stdout.readline() for _ in range(4)]

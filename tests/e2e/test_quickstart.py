@@ -13,6 +13,7 @@ import pytest
 
 from tests.consoles import Step, steps
 from tests.e2e.campaign import Repository, committed
+from tests.interrupts import heard
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 TUTORIAL = Path(__file__).parents[2] / "docs/tutorial.md"
@@ -86,7 +87,7 @@ def test_its_report_is_a_file_or_followed_until_ctrl_c(quickstart: Repository) -
     page = (quickstart.root / "report" / "index.html").read_text()
     assert "All stages are done" in page and "val-D0 +" in page
     command = quickstart.command("report", "--serve")
-    with subprocess.Popen(command, cwd=quickstart.root, stdout=subprocess.PIPE, text=True) as serving:
+    with subprocess.Popen(command, cwd=quickstart.root, stdout=subprocess.PIPE, text=True, preexec_fn=heard) as serving:
         assert serving.stdout is not None
         address = serving.stdout.readline().split()[0]
         with urllib.request.urlopen(address, timeout=30) as answer:
