@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -441,6 +442,10 @@ def kill_at(words: str, source: Path, target: Path) -> None:
                 break
         child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
+    for partial in target.glob("*.partial-*"):  # its workers are killed for it, a moment later
+        handle = os.open(partial, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        os.close(handle)
 
 
 def tensors_of(root: Path) -> Any:
