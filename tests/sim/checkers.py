@@ -348,7 +348,8 @@ class Checkers:
         """A person has deleted this, file or folder, and all in it."""
         self.verdicts.clear()
         self.deleted_at = self.world.now
-        self.evaluations_removed |= "/evaluations" in path
+        whole_attempt = path.count("/") == f"{WORKSPACE}/campaign/stage/attempt".count("/")
+        self.evaluations_removed |= "/evaluations" in path or whole_attempt
         self.done_removed |= any(f"{WORKSPACE}/{done}".startswith(f"{path}@") for done in self.done.values())
         if path.startswith(f"{WORKSPACE}/.journal"):
             self.journal_cut_at, self.untold_s = self.world.now, self.spent_s
