@@ -8,6 +8,8 @@ from reconciler.model.manifests import StageManifest
 from reconciler.model.status import StageStatus
 from reconciler.model.verdict import Verdict
 from reconciler.planner.desired import Desired
+from reconciler.planner.judging import limits_of
+from reconciler.planner.rungs import old_sets
 
 BEFORE = ".before"
 """How a verdict's numbers name a loss at the source (`domain.gates.forgetting`)."""
@@ -27,13 +29,6 @@ def to_come(desired: Desired, stage: StageManifest, status: StageStatus) -> dict
     gate = (stage.spec.gates or desired.spec.gates).forgetting
     if gate is None:
         return {}
-    allowed = float((gate.strong if stage.spec.shift == "strong" else gate.weak).fail)
+    allowed = float(limits_of(gate, stage).fail)
     before: Mapping[str, float] = status.losses_before
-    return {name: before[name] + allowed for name in _old_sets(desired, stage) if name in before}
-
-
-def _old_sets(desired: Desired, stage: StageManifest) -> list[str]:
-    """Validation sets of datasets that earlier stages trained."""
-    introduced = desired.catalog.introduced(desired.campaign, stage.metadata.name)
-    own = desired.catalog.dataset_of(stage).spec.symbol
-    return [chosen.name for chosen in desired.model.validation.sets if chosen.of in introduced and chosen.of != own]
+    return {name: before[name] + allowed for name in old_sets(desired, stage) if name in before}
