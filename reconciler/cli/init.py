@@ -216,8 +216,8 @@ def _answers(given: Given, place: Place, interview: Interview) -> Answers:
         queue=given.queue or cluster.queue,
         filesystems=cluster.filesystems,
         workspace=workspace,
-        checkout=_read(checkout, "--checkout", of_path),
-        validation=_read(validation, "--validation", of_path),
+        checkout=questions.given(checkout, "--checkout", of_path),
+        validation=questions.given(validation, "--validation", of_path),
         ranks=given.ranks or cluster.ranks,
         nodes=given.nodes or cluster.nodes,
         rate=given.lr_max or model.rate,
@@ -225,12 +225,8 @@ def _answers(given: Given, place: Place, interview: Interview) -> Answers:
         templates="" if cluster.machine else _templates(place),
         taken=taken,
     )
-    _read(answers.queue, "--queue", questions.word)
+    questions.given(answers.queue, "--queue", questions.word)
     return answers
-
-
-def _read(text: str, option: str, read: questions.Reader) -> str:
-    return Interview(asks=False).put(text, option, "", read) or ""
 
 
 def _cluster(given: Given, interview: Interview) -> KnownCluster:
@@ -258,7 +254,7 @@ def _way(given: Given, interview: Interview, cluster: KnownCluster) -> tuple[str
     if cluster.machine == "local":
         return "", ""
     if cluster.machine:
-        host = _read(given.host or cluster.host, "--host", questions.word)
+        host = questions.given(given.host or cluster.host, "--host", questions.word)
         return host, interview.put(given.account, "--account", "Project that is charged", questions.word) or ""
     asked = "Its login node, a Host of your ssh configuration (empty: this machine is one)"
     host = interview.put(given.host, "--host", asked, questions.word_or_none, "") or ""

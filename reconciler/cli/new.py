@@ -111,7 +111,7 @@ def new(
 
 
 def _wish(catalog: Catalog, campaign: str, name: str, after: str | None, of: str | None, data: str | None) -> New:
-    name = _read(name, "NAME", questions.name)
+    name = questions.given(name, "NAME", questions.name)
     if name in catalog.stage_names(campaign):
         fail(Fault.NOT_WRITTEN, f"there is a stage {name} of {campaign} already", ELSEWHERE)
     stages = {each.metadata.name: each for each in catalog.stages(campaign)}
@@ -130,10 +130,6 @@ def _wish(catalog: Catalog, campaign: str, name: str, after: str | None, of: str
         fail(Fault.NOT_WRITTEN, f"there is a dataset {told.name} already", f"--dataset {told.name}, or another NAME=")
     numbers = [int(symbol[1:]) for symbol in catalog.datasets(campaign) if re.fullmatch(SYMBOL_PATTERN, symbol)]
     return New(name, campaign, behind, told, f"D{max(numbers, default=-1) + 1}", is_new=True)
-
-
-def _read(text: str, option: str, read: questions.Reader) -> str:
-    return questions.Interview(asks=False).put(text, option, "", read) or ""
 
 
 def _data(text: str, catalog: Catalog, campaign: str) -> Data:

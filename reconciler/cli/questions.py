@@ -61,6 +61,15 @@ class Interview:
             raise click.UsageError(f"{wanting} {verb} missing, and there is nobody to ask (no terminal, or --yes).")
 
 
+def given(text: str, option: str, read: Reader) -> str:
+    """What an option says, read as an answer would be.
+
+    Raises:
+        click.UsageError: it cannot be read.
+    """
+    return Interview(asks=False).put(text, option, "", read) or ""
+
+
 # --- how answers are read; each raises click.BadParameter with what is expected
 
 
