@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -11,7 +10,7 @@ from reconciler.model.authority import Strayed
 from reconciler.record.commits import is_shallow
 from reconciler.record.files import SUFFIXES
 from reconciler.record.git import Git, GitFailed
-from reconciler.record.objects import FILE, PROGRAM, listed
+from reconciler.record.objects import FILE, PROGRAM, blob_name, hash_of, listed
 
 COMMITS_MAX: Final = 1000
 """Of a campaign's jobs; further ones are not looked at."""
@@ -78,8 +77,7 @@ def _changed(git: Git, head: str, commit: str, folders: Sequence[str]) -> dict[s
 
 def _named(commit: str, texts: Mapping[str, bytes]) -> dict[str, str]:
     """The same, of texts, in a repository that has commits with such names."""
-    kind = "sha1" if len(commit) == 40 else "sha256"
-    return {path: hashlib.new(kind, b"blob %d\0" % len(text) + text).hexdigest() for path, text in texts.items()}
+    return {path: blob_name(text, hash_of(commit)) for path, text in texts.items()}
 
 
 def _again(git: Git, head: str, folders: Sequence[str], held: Mapping[str, str]) -> str:

@@ -7,7 +7,6 @@ together file by file, and nothing is left for a person to resolve.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Final
 
 from reconciler.record import written
 from reconciler.record.git import Git, GitFailed
-from reconciler.record.objects import FILE, contents, listed
+from reconciler.record.objects import FILE, blob_name, contents, listed
 
 NAME: Final = "reconcile/record"
 REF: Final = f"refs/heads/{NAME}"
@@ -184,7 +183,7 @@ class Branch:
     def otherwise(self, tree: Tree, files: Mapping[str, bytes]) -> dict[str, bytes]:
         """What a tree has at the paths of these files, where that is another text."""
         known = {path: text for path, text in files.items() if path in tree.files}
-        other = [path for path, text in known.items() if self._id(text) != tree.files[path].blob]
+        other = [path for path, text in known.items() if blob_name(text, self._hash) != tree.files[path].blob]
         return self.texts({path: tree.files[path] for path in other}) if other else {}
 
     def _union(self, ours: Tree, theirs: Tree, chosen: Chosen) -> dict[str, str]:
@@ -195,11 +194,6 @@ class Branch:
             mine, other = self.texts(both), self.texts({path: theirs.files[path] for path in both})
             added |= {p: e.blob for p, e in both.items() if _agreed(p, mine[p], other[p], chosen) == mine[p]}
         return added
-
-    def _id(self, text: bytes) -> str:
-        """The name that git has for this content."""
-        body = b"blob %d\0" % len(text) + text
-        return hashlib.new(self._hash, body, usedforsecurity=False).hexdigest()
 
     def _written(self, before: str | None, new: Mapping[str, bytes]) -> str:
         """The tree with these files; their contents are written first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +35,16 @@ def listed(git: Git, commit: str, paths: Sequence[str] = ()) -> Iterator[Listed]
         about, _, path = line.partition("\t")
         mode, _, name, size = about.split()
         yield Listed(mode, name, int(size) if size.isdecimal() else 0, path)
+
+
+def blob_name(text: bytes, hashed: str) -> str:
+    """The name that git gives a file with this content, in a repository of `sha1` or `sha256`."""
+    return hashlib.new(hashed, b"blob %d\0" % len(text) + text, usedforsecurity=False).hexdigest()
+
+
+def hash_of(name: str) -> str:
+    """By what an object was named: `sha1` or `sha256`."""
+    return "sha1" if len(name) == 40 else "sha256"
 
 
 def contents(git: Git, names: Iterable[str]) -> Iterator[tuple[str, bytes] | None]:

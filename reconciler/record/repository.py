@@ -7,7 +7,6 @@ configuration of its own), and what a configuration could have run is switched o
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.record.git import QUIET, Git, GitFailed
+from reconciler.record.objects import blob_name, hash_of
 
 FILES: Final = (".yaml", ".yml", ".pbs", ".sh")
 """What is read of a repository: manifests, and templates of job scripts."""
@@ -127,8 +127,7 @@ def _is(file: Path, name: str) -> bool:
     """Whether a file has the content that git has a name for; one that is not there is not read either."""
     if not file.is_file():
         return True
-    text = file.read_bytes()
-    return hashlib.new("sha1" if len(name) == 40 else "sha256", b"blob %d\0" % len(text) + text).hexdigest() == name
+    return blob_name(file.read_bytes(), hash_of(name)) == name
 
 
 def _filters(root: Path) -> Iterator[str]:
