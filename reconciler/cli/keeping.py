@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from reconciler import loop
 from reconciler.cli.opening import Opened
-from reconciler.cli.telling import warn
+from reconciler.cli.telling import Once
 from reconciler.model.cluster import LocalTransport
 from reconciler.model.faults import Message
 from reconciler.planner.desired import Desired
@@ -25,7 +25,7 @@ class Keeper:
         self._desired = opened.desired
         recorder = Recorder(opened.revision.root, place(opened.desired), shared=shared(opened.desired))
         self._recording = loop.Recording(recorder, applied(opened))
-        self._told: set[Message] = set()
+        self._once = Once()
         self._closed = False
 
     def wanted(self) -> Iterable[str]:
@@ -35,21 +35,18 @@ class Keeper:
     def keep(self, done: loop.Pass) -> tuple[Apart, ...]:
         """Put a pass on record; where record and cluster tell differently."""
         recorded = loop.record(self._desired, done, self._recording)
-        self._tell(recorded.told)
+        self._say(recorded.told)
         return recorded.apart
 
     def close(self, *, share: bool = True) -> None:
         """Share what a remote did not take before; not where somebody waits for the program to end."""
         if share and not self._closed:
-            self._tell(self._recording.recorder.close())
+            self._say(self._recording.recorder.close())
         self._closed = True
 
-    def _tell(self, told: Iterable[Message]) -> None:
-        """Each thing once; a remote that is down for days is one."""
+    def _say(self, told: Iterable[Message]) -> None:
         for each in told:
-            if each not in self._told:
-                warn(each.code, each.message)
-            self._told.add(each)
+            self._once.say(str(each))
 
 
 def shared(desired: Desired) -> bool:

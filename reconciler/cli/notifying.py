@@ -21,11 +21,10 @@ from reconciler import loop
 from reconciler.cli.keeping import place, shared
 from reconciler.cli.opening import Opened
 from reconciler.cli.proposing import with_proposals, words_given
-from reconciler.cli.telling import fail
+from reconciler.cli.telling import Once, fail
 from reconciler.cluster.process import SystemClock
 from reconciler.model.faults import Fault, coded
 from reconciler.model.notice import Notice, document, fields, for_chat
-from reconciler.model.problems import harmless
 from reconciler.planner import drift
 from reconciler.planner.facts import Apart
 from reconciler.planner.notices import Seen, notices
@@ -95,14 +94,14 @@ class Notifying:
         self._channels = _channels(opened, notify_with, notify_url)
         self._now_s = now_s
         self._by = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
-        self._said: set[str] = set()
+        self._once = Once()
         self._marks: Marks | None = None
         if self._channels:
             try:
                 self._marks = Marks(opened.revision.root, mark_name(opened), shared=shared(opened.desired))
                 self._marks.ask()
             except (GitFailed, NotShared) as failed:
-                self._say(f"{failed}; notices may be told by others too")
+                self._once.say(f"{failed}; notices may be told by others too")
 
     def follow(self, seen: loop.Look, apart: Sequence[Apart] = ()) -> None:
         """Tell what a look and its record ask for."""
@@ -153,7 +152,7 @@ class Notifying:
                 channel.tell(each.notice, each.name)
                 sent.append(each)
                 channel.pause_s = AGAIN_S
-                self._say(f"told by {channel.shown}: {each.notice.description}")
+                self._once.say(f"told by {channel.shown}: {each.notice.description}")
         except NotTold as not_told:
             self._warn(f"{channel.shown} did not take a notice: {not_told}. It is told again at a later look")
             channel.quiet_until_s = self._now_s() + channel.pause_s
@@ -179,13 +178,7 @@ class Notifying:
             return marks.read(channel.name)
 
     def _warn(self, told: str) -> None:
-        self._say(coded(told, Fault.NOT_TOLD))
-
-    def _say(self, told: str) -> None:
-        """Each thing once."""
-        if told not in self._said:
-            click.echo(f"reconcile: {harmless(told)}", err=True)
-        self._said.add(told)
+        self._once.say(coded(told, Fault.NOT_TOLD))
 
 
 def mark_name(opened: Opened) -> str:

@@ -19,11 +19,10 @@ from reconciler import loop
 from reconciler.cli.human import proposal as view
 from reconciler.cli.keeping import shared
 from reconciler.cli.opening import Opened
-from reconciler.cli.telling import fail
+from reconciler.cli.telling import Once, fail
 from reconciler.model.faults import Fault, coded
 from reconciler.model.moving import NotMoved, moved_to_top
 from reconciler.model.plan import Plan
-from reconciler.model.problems import harmless
 from reconciler.model.status import Phase
 from reconciler.planner.proposal import PREFIX, Proposal, overtaken, proposals
 from reconciler.record import command
@@ -47,7 +46,7 @@ class Proposing:
         self._opened, self._desired = opened, opened.desired
         self._prefix = PREFIX + f"{self._desired.campaign}/".replace(".", "-")
         self._words = words_given(open_with, "--open-with (RECONCILE_OPEN_WITH)")
-        self._told: set[str] = set()
+        self._once = Once()
         self._settled: tuple[frozenset[str], tuple[Phase, ...]] | None = None
         """What was last followed: the remote is asked when something has changed, not at every look."""
 
@@ -55,9 +54,9 @@ class Proposing:
         """Propose what a look asks for, and take away what it has left behind."""
         try:
             for told in self._follow(seen):
-                self._say(told)
+                self._once.say(told)
         except (GitFailed, NotPushed, OSError) as failed:
-            self._say(_not(f"{failed}; the next apply tries again"))
+            self._once.say(_not(f"{failed}; the next apply tries again"))
 
     def _follow(self, seen: loop.Look) -> Iterator[str]:
         wanted = proposals(self._desired, seen.observed, seen.plan)
@@ -141,12 +140,6 @@ class Proposing:
     def _path(self, proposal: Proposal) -> str:
         root = os.path.realpath(self._opened.revision.root)
         return os.path.relpath(os.path.realpath(proposal.file), root)
-
-    def _say(self, told: str) -> None:
-        """Each thing once."""
-        if told not in self._told:
-            click.echo(f"reconcile: {harmless(told)}", err=True)
-        self._told.add(told)
 
 
 def with_proposals(opened: Opened, seen: loop.Look) -> Plan:

@@ -18,6 +18,19 @@ def warn(code: Code, message: str, fix: str = "") -> None:
         click.echo(f"\n    {harmless(fix)}\n", err=True)
 
 
+class Once:
+    """Says each thing once, however often it is so: what is in the way for days is one line."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def say(self, told: str) -> None:
+        """On standard error; the command goes on."""
+        if told not in self._said:
+            click.echo(f"reconcile: {harmless(told)}", err=True)
+        self._said.add(told)
+
+
 def fail(code: Code, message: str, fix: str = "") -> NoReturn:
     """Say what is wrong and what to do, and exit with status 1."""
     warn(code, message, fix)
