@@ -32,6 +32,7 @@ from reconciler.planner.telling import Due, Mark, both, claimed, due, read_mark,
 from reconciler.record import command, webhook
 from reconciler.record.git import GitFailed
 from reconciler.record.marks import At, Marks, NotShared
+from reconciler.record.repository import path_within
 
 CLOCK: Final = SystemClock()
 COMMAND_TIMEOUT_S: Final = 60.0
@@ -241,5 +242,4 @@ def _post(opened: Opened, url: str, notice: Notice, name: str) -> None:
 def _placed(opened: Opened, notice: Notice) -> Notice:
     """With the manifest's path as it is in the repository."""
     file, _, line = notice.manifest.rpartition(":")
-    root = os.path.realpath(opened.revision.root)
-    return replace(notice, manifest=f"{os.path.relpath(os.path.realpath(file), root)}:{line}" if file else "")
+    return replace(notice, manifest=f"{path_within(opened.revision.root, file)}:{line}" if file else "")

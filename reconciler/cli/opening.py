@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from reconciler.model.faults import Fault
 from reconciler.model.problems import Problem, clip, near
 from reconciler.planner.desired import Desired
 from reconciler.record import files
-from reconciler.record.repository import NoRepository, Revision, revision_of
+from reconciler.record.repository import NoRepository, Revision, path_within, revision_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +116,7 @@ def open_campaign(
     site = loop.site_of(cluster, revision.root)
     findings = rules.findings(catalog, campaign)
     desired = Desired(catalog, campaign, revision.commit, bool(revision.loose), site, frozenset(retry), findings)
-    root = os.path.realpath(revision.root)
-    manifests = {os.path.relpath(os.path.realpath(name), root): text for name, text in loaded.texts.items()}
+    manifests = {path_within(revision.root, name): text for name, text in loaded.texts.items()}
     return Opened(desired, revision, {path: text for path, text in manifests.items() if not path.startswith("..")})
 
 

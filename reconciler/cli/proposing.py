@@ -5,7 +5,6 @@ Nothing here stops a pass: what could not be made, pushed or opened is told, wit
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,6 +27,7 @@ from reconciler.planner.proposal import PREFIX, Proposal, overtaken, proposals
 from reconciler.record import command
 from reconciler.record.git import GitFailed
 from reconciler.record.proposing import TRAILER, Branches, Came, Edit, Kept, NotPushed
+from reconciler.record.repository import path_within
 
 open_with_option = click.option(
     "--open-with",
@@ -138,8 +138,7 @@ class Proposing:
                     yield _not(f"{not_pushed}. By hand: {not_pushed.fix}")
 
     def _path(self, proposal: Proposal) -> str:
-        root = os.path.realpath(self._opened.revision.root)
-        return os.path.relpath(os.path.realpath(proposal.file), root)
+        return path_within(self._opened.revision.root, proposal.file)
 
 
 def with_proposals(opened: Opened, seen: loop.Look) -> Plan:

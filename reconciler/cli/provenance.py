@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from reconciler.record.ancestry import strayed
 from reconciler.record.files import given_or_nearest
 from reconciler.record.git import Git, GitFailed
 from reconciler.record.reading import NoRecord, Reading
+from reconciler.record.repository import path_within
 from reconciler.record.vouching import BadRule, Vouching
 
 
@@ -25,9 +25,8 @@ class Provenance:
 
     def __init__(self, root: Path, paths: Sequence[Path], *, fetching: bool = False) -> None:
         """`fetching`: the remote may be asked."""
-        real = os.path.realpath(root)
         self._root = root
-        self._folders = [os.path.relpath(os.path.realpath(path), real) for path in given_or_nearest(paths)]
+        self._folders = [path_within(root, path) for path in given_or_nearest(paths)]
         self._vouching = Vouching(root, fetching=fetching)
         self._reading: Reading | None = None
         self._record: list[Recalled] | None = None

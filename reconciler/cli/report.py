@@ -30,6 +30,7 @@ from reconciler.page.render import MADE_BY, html
 from reconciler.page.serving import Served, Server, served
 from reconciler.planner.desired import Desired
 from reconciler.record import pages
+from reconciler.record.repository import path_within
 
 NAME: Final = "index.html"
 ASKED_MAX_S: Final = 5.0
@@ -82,8 +83,7 @@ def _places(root: Path, desired: Desired, observed: Observed, opened: Opened | N
     remote, url = pages.remote_url(root)
     receipts = () if isinstance(observed.receipts, Unread) else observed.receipts
     commits = (desired.revision, *(receipt.commit for receipt in reversed(receipts)))
-    real = os.path.realpath(root)
-    files = {each.file: os.path.relpath(os.path.realpath(each.file), real) for each in desired.catalog.objects}
+    files = {each.file: path_within(root, each.file) for each in desired.catalog.objects}
     return Places(
         desired.revision,
         forge_of(url),

@@ -27,6 +27,7 @@ from reconciler.record.commits import NoSuchRevision, files_at, resolved
 from reconciler.record.files import SUFFIXES, given_or_nearest
 from reconciler.record.git import Git, GitFailed
 from reconciler.record.reading import NoRecord, Reading
+from reconciler.record.repository import path_within
 
 
 def look_at(paths: tuple[Path, ...], campaign: str | None, revision: str) -> tuple[Desired, loop.Look]:
@@ -115,8 +116,7 @@ def base_at(root: Path, paths: Sequence[Path], campaign: str, revision: str) -> 
 def _manifests_at(root: Path, paths: Sequence[Path], revision: str) -> tuple[Sequence[tuple[str, bytes]], str]:
     """The manifests at a commit, unread, and the commit. Exits with a clear message when there is no such commit."""
     git = Git(root)
-    real = os.path.realpath(root)
-    folders = [os.path.relpath(os.path.realpath(path), real) for path in given_or_nearest(paths)]
+    folders = [path_within(root, path) for path in given_or_nearest(paths)]
     try:
         commit = resolved(git, revision)
         return list(files_at(git, commit, folders, SUFFIXES)), commit

@@ -57,6 +57,11 @@ def working_tree_of(path: Path) -> Path | None:
     return next((folder for folder in (start, *start.parents) if os.path.lexists(folder / ".git")), None)
 
 
+def path_within(root: Path, path: str | Path) -> str:
+    """A path as the repository has it, links followed on both sides; one that begins with `..` lies outside."""
+    return os.path.relpath(os.path.realpath(path), os.path.realpath(root))
+
+
 def revision_of(paths: Sequence[Path], beside: Sequence[str] = ()) -> Revision:
     """The revision of the working tree around the first path, and which files under `paths` are loose.
 
