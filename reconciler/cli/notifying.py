@@ -9,6 +9,7 @@ import contextlib
 import getpass
 import hashlib
 import os
+import secrets
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -94,7 +95,8 @@ class Notifying:
         self._opened, self._desired = opened, opened.desired
         self._channels = _channels(opened, notify_with, notify_url)
         self._now_s = now_s
-        self._by = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
+        # Runners may have one host name and one process number: no two share what is drawn.
+        self._by = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}-{secrets.token_hex(4)}"
         self._once = Once()
         self._marks: Marks | None = None
         if self._channels:
