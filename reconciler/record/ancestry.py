@@ -38,10 +38,8 @@ def strayed(git: Git, head: str, commits: Iterable[str], folders: Sequence[str],
     asked = [name for name in sorted(set(commits))[:COMMITS_MAX] if _NAME.fullmatch(name) and name != head]
     if not asked or not head:
         return {}
-    # A commit that is reachable, and not from the head, is one that strayed; what this clone lacks is passed over.
-    words = "".join(f"{name}\n" for name in (*asked, f"^{head}"))
-    beyond = set(git.text("rev-list", "--ignore-missing", "--stdin", stdin=words.encode()).split())
     here = _here(git, asked)
+    beyond = outside(git, here, head)
     out = [name for name in asked if name in beyond or name not in here][:STRAYED_MAX]
     if not out:
         return {}
@@ -54,6 +52,25 @@ def strayed(git: Git, head: str, commits: Iterable[str], folders: Sequence[str],
             again = _again(git, head, folders, _named(name, texts))
         found[name] = Strayed(name in here, not shallow, again, bool(texts))
     return found
+
+
+def held(git: Git, commits: Iterable[str], remote: str) -> frozenset[str]:
+    """Those of some commits that a branch of the remote holds, as it was last fetched or pushed; texts that are no
+    commit's name may be among them.
+
+    Raises:
+        GitFailed: git cannot tell.
+    """
+    asked = [name for name in dict.fromkeys(commits) if _NAME.fullmatch(name)][:COMMITS_MAX]
+    here = _here(git, asked) if asked else set()
+    return frozenset(here - outside(git, here, f"--remotes={remote}")) if here else frozenset()
+
+
+def outside(git: Git, commits: Iterable[str], history: str) -> set[str]:
+    """Those of some commits that are not in a history (a revision, or `--remotes=NAME`), by one command; what else lies
+    between is among them."""
+    # A commit that is reachable, and not from there, is one.
+    return set(git.text("rev-list", "--stdin", "--not", history, stdin=_lines(commits)).split())
 
 
 def _here(git: Git, names: Sequence[str]) -> set[str]:
