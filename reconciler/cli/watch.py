@@ -78,6 +78,9 @@ def _follow(opened: Opened, link: Transport, paths: tuple[Path, ...], view: View
                 opened = open_campaign(paths, opened.desired.campaign)
                 look = loop.look(opened.desired, link, by=Provenance(opened.revision.root, paths))
         except SystemExit:
+            if watched is None:  # nothing was shown yet, and it would be the same again at once
+                click.echo(told.getvalue(), err=True, nl=False)
+                raise
             said = _stopped(told.getvalue())
         except ClusterError as error:
             said, misses = str(error), misses + 1

@@ -286,6 +286,15 @@ def test_in_a_terminal_it_follows_its_size_and_ctrl_c_leaves_the_last_frame(repo
     os.close(there)
 
 
+def test_what_stops_every_command_stops_it_at_the_first_look(repository: Path) -> None:
+    (repository.parent / "config").write_text("[reconcile]\n\tsigned = perhaps\n")
+    environment = os.environ | {"GIT_CONFIG_GLOBAL": str(repository.parent / "config")}
+    command = [sys.executable, "-m", "reconciler.cli.main", "watch"]
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("[RuleUnreadable]") == 1
+
+
 def test_into_a_pipe_it_prints_one_line_for_each_stage_and_ends_on_an_interrupt(repository: Path) -> None:
     environment = os.environ | {"XDG_STATE_HOME": str(repository.parent / "state")}
     arguments = [sys.executable, "-m", "reconciler.cli.main", "watch"]
