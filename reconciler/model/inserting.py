@@ -13,9 +13,8 @@ from typing import Any, Final
 from ruamel.yaml.error import YAMLError
 
 from reconciler.model.source import LINE_BREAK, Source, read
-from reconciler.model.textplaces import Node, line_at, lines_of, tree
+from reconciler.model.textplaces import LAYOUT, Node, edited, line_at, lines_of, tree
 
-_BOM: Final = "\ufeff"
 _ITEM: Final = re.compile(r"[ ]*-[ ]+")
 
 
@@ -37,20 +36,19 @@ def with_stage(content: bytes, campaign: str, stage: str, after: str) -> bytes:
         raise NotInserted(f"{campaign} does not list stage {after}")
     at = listed.index(after)
     listed.insert(at + 1, stage)
-    text = content.decode("utf-8")
-    bom, text = (_BOM, text[1:]) if text.startswith(_BOM) else ("", text)
-    try:
-        stages = tree(text)[number].entry("spec").entry("stages")
-    except (YAMLError, IndexError, StopIteration) as error:
-        raise NotInserted("its manifest cannot be edited") from error
-    item = stages.items[at]
-    edited = _in_brackets(text, item, stage) if stages.flow else _on_a_line(text, item, stage)
-    after_edit = read("", (bom + edited).encode("utf-8"))
-    if after_edit.problems or [document.data for document in after_edit.documents] != wanted:
-        raise NotInserted(
-            "the layout of its manifest does not let itself be edited without touching more than is meant"
-        )
-    return (bom + edited).encode("utf-8")
+
+    def edit(text: str) -> str:
+        try:
+            stages = tree(text)[number].entry("spec").entry("stages")
+        except (YAMLError, IndexError, StopIteration) as error:
+            raise NotInserted("its manifest cannot be edited") from error
+        item = stages.items[at]
+        return _in_brackets(text, item, stage) if stages.flow else _on_a_line(text, item, stage)
+
+    listing = edited(content, wanted, edit)
+    if listing is None:
+        raise NotInserted(LAYOUT)
+    return listing
 
 
 def _document(source: Source, campaign: str) -> int:

@@ -15,9 +15,8 @@ from typing import Any, Final
 from ruamel.yaml.error import YAMLError
 
 from reconciler.model.source import LINE_BREAK, Source, read
-from reconciler.model.textplaces import Node, line_at, lines_of, tree
+from reconciler.model.textplaces import LAYOUT, Node, edited, line_at, lines_of, tree
 
-_BOM: Final = "\ufeff"
 _DASH: Final = re.compile(r"[ ]*-(?=\s|$)")
 _BLANK: Final = re.compile(r"[ \t]*(#.*)?$")
 
@@ -42,15 +41,15 @@ def moved_to_top(content: bytes, campaign: str, stage: str, strategy: str, *, un
     ladder.insert(0, ladder.pop(rung))
     if unconditionally:
         ladder[0].pop("if", None)
-    text = content.decode("utf-8")
-    bom, text = (_BOM, text[1:]) if text.startswith(_BOM) else ("", text)
-    text = _reordered(text, _ladder(text, number), rung) if rung else text
-    if unconditionally:
-        text = _without(text, _ladder(text, number).items[0], "if")
-    after = read("", (bom + text).encode("utf-8"))
-    if after.problems or [document.data for document in after.documents] != wanted:
-        raise NotMoved("the layout of its manifest does not let itself be edited without touching more than is meant")
-    return (bom + text).encode("utf-8")
+
+    def edit(text: str) -> str:
+        text = _reordered(text, _ladder(text, number), rung) if rung else text
+        return _without(text, _ladder(text, number).items[0], "if") if unconditionally else text
+
+    moved = edited(content, wanted, edit)
+    if moved is None:
+        raise NotMoved(LAYOUT)
+    return moved
 
 
 def _document(source: Source, campaign: str, stage: str) -> int:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from ruamel.yaml import events
 
-from reconciler.model.source import LINE_BREAK, parsed
+from reconciler.model.source import LINE_BREAK, parsed, read
+
+_BOM: Final = "\ufeff"
+LAYOUT: Final = "the layout of its manifest does not let itself be edited without touching more than is meant"
+"""Why an edit was given up."""
 
 
 @dataclass(slots=True)
@@ -48,6 +54,16 @@ def tree(text: str) -> list[Node]:
         if node.value is None:
             stack.append(node)
     return documents
+
+
+def edited(content: bytes, wanted: Sequence[object], edit: Callable[[str], str]) -> bytes | None:
+    """A file after an edit of its text, its byte order mark kept; None if it does not say just what is wanted then."""
+    text = content.decode("utf-8")
+    bom, text = (_BOM, text[1:]) if text.startswith(_BOM) else ("", text)
+    made = (bom + edit(text)).encode("utf-8")
+    after = read("", made)
+    same = not after.problems and [document.data for document in after.documents] == list(wanted)
+    return made if same else None
 
 
 def lines_of(text: str) -> list[tuple[int, str]]:
