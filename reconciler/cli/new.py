@@ -15,7 +15,7 @@ from typing import Final
 import click
 
 from reconciler.cli import questions
-from reconciler.cli.newfiles import must_be_free, unwrite, write_new
+from reconciler.cli.newfiles import must_be_free, replace_whole, unwrite, write_new
 from reconciler.cli.opening import choose, manifests_option, read
 from reconciler.cli.problems import render as render_problems
 from reconciler.cli.scripts import with_scripts_checked
@@ -237,10 +237,7 @@ def _replaced(file: Path, old: bytes, text: bytes) -> None:
     target = Path(os.path.realpath(file))
     if target.read_bytes() != old:
         raise OSError(0, "it was changed meanwhile")
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_bytes(text)
-    partial.chmod(target.stat().st_mode)
-    partial.replace(target)
+    replace_whole(target, text)
 
 
 def _summary(catalog: Catalog, wish: New, campaign: Path, added: Path, where: str) -> str:

@@ -1,4 +1,4 @@
-"""Manifests that are written for a person: every file or none, and none over what is there."""
+"""Files that are written for a person: manifests, every one or none, and none over what is there; other files whole."""
 
 from __future__ import annotations
 
@@ -40,3 +40,23 @@ def unwrite(made: Iterable[Path]) -> None:
     """Take back what `write_new` wrote; folders that it made stay."""
     for target in made:
         target.unlink(missing_ok=True)
+
+
+def replace_whole(path: Path, data: bytes) -> None:
+    """A file with exactly these bytes, in place of what has its name; never half of them, and what was there is kept if
+    they cannot be written.
+
+    Raises:
+        OSError: they cannot.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        with partial.open("xb") as file:  # never through a link that somebody put there
+            file.write(data)
+        if path.exists():
+            partial.chmod(path.stat().st_mode)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

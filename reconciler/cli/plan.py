@@ -15,6 +15,7 @@ from reconciler.cli import machine
 from reconciler.cli.comment import comment
 from reconciler.cli.comparing import change
 from reconciler.cli.human import plan as view
+from reconciler.cli.newfiles import replace_whole
 from reconciler.cli.onrecord import tree_of
 from reconciler.cli.opening import connect, manifests_option, open_campaign
 from reconciler.cli.provenance import Provenance
@@ -152,12 +153,7 @@ def _base(wanted: _Wanted, paths: tuple[Path, ...], base: str | None) -> tuple[D
 
 def _save(path: Path, text: str) -> None:
     """Whole or not at all: an older plan of that name is kept when the disk is full."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.unlink(missing_ok=True)
-        with partial.open("x", encoding="utf-8") as file:  # never through a link that somebody put there
-            file.write(text)
-        partial.replace(path)
+        replace_whole(path, text.encode("utf-8"))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         fail(Fault.NOT_WRITTEN, f"the plan could not be saved: {error}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import click
 
 from reconciler import loop
 from reconciler.cli.connecting import pace_for
+from reconciler.cli.newfiles import replace_whole
 from reconciler.cli.onrecord import tree_of
 from reconciler.cli.opening import Opened, connect, manifests_option, open_campaign
 from reconciler.cli.proposing import with_proposals
@@ -101,15 +100,7 @@ def _write(page: Page, folder: Path) -> int:
     target = folder / NAME
     _must_be_ours(target)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{NAME}.", delete=False) as fresh:
-        fresh.write(text)
-    place = Path(fresh.name)
-    try:
-        place.chmod(0o666 & ~_umask())
-        place.replace(target)
-    except OSError:
-        place.unlink(missing_ok=True)
-        raise
+    replace_whole(target, text)
     click.echo(f"{target}  {format_bytes(len(text))}  {harmless(page.headline.state)}")
     return 0
 
@@ -127,12 +118,6 @@ def _must_be_ours(target: Path) -> None:
             f"{target} is there and is no report; it is left as it is",
             "reconcile report -o ANOTHER",
         )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 # --- served ----------------------------------------------------------------------------------------------------------
