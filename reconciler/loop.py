@@ -19,7 +19,7 @@ from reconciler.cluster.observe import ObserveRequest, observe
 from reconciler.cluster.ports import Locked, OutcomeUnknown, Overtaken, Pace, Transport
 from reconciler.cluster.render import render, templates_of
 from reconciler.convert.layout import program_text
-from reconciler.domain.catalog import source_places
+from reconciler.domain.catalog import every_source
 from reconciler.launcher.agreement import agrees
 from reconciler.model.authority import Authority, Demand, Strayed, Vouched
 from reconciler.model.cluster import ClusterSpec, LocalTransport
@@ -127,8 +127,11 @@ def planned(desired: Desired, observed: Observed, *, by: Provenance | None) -> L
     """What the planner makes of a look, or of the record in its place, and what other code has against that; `by` tells
     where the commit comes from."""
     made = plan(desired, observed)
-    unsound = (Message(Fault.UNSOUND_PLAN, broken) for broken in checks.judge(made, observed, sources(desired)))
-    refused = (*made.refusals, *unsound, *disagreements(desired, made.actions))
+    refused = (
+        *made.refusals,
+        *checks.unsound(made, observed, every_source(desired.catalog)),
+        *disagreements(desired, made.actions),
+    )
     made = replace(made, refusals=refused) if refused else made
     return Look(observed, made if by is None else _judged(desired, observed, made, by))
 
@@ -154,13 +157,6 @@ def look_into(desired: Desired, link: Transport, folders: Iterable[str]) -> Obse
         windows=WINDOWS_PER_LOG,
     )
     return observe(link, request)
-
-
-def sources(desired: Desired) -> tuple[tuple[str, object], ...]:
-    """(campaign, source) of every stage and strategy that the manifests hold, whichever campaign is looked at."""
-    catalog = desired.catalog
-    stages = [(campaign, stage) for campaign in catalog.campaigns for stage in catalog.stages(campaign)]
-    return tuple((campaign, source) for campaign, stage in stages for _, source in source_places(stage))
 
 
 def act(desired: Desired, link: Transport, seen: Look) -> Pass:

@@ -218,3 +218,9 @@ class Catalog:
         """Whether its name could be read, and a stage's campaign, within which the name counts."""
         of_stage = isinstance(manifest, StageManifest) and self.doubts(manifest, "spec", "campaign")
         return not of_stage and not self.doubts(manifest, "metadata", "name")
+
+
+def every_source(catalog: Catalog) -> tuple[tuple[str, object], ...]:
+    """(campaign, source) of every stage and strategy that the manifests hold, whichever campaign is looked at."""
+    stages = [(campaign, stage) for campaign in catalog.campaigns for stage in catalog.stages(campaign)]
+    return tuple((campaign, source) for campaign, stage in stages for _, source in source_places(stage))

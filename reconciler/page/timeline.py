@@ -11,6 +11,7 @@ from typing import Final
 from reconciler.model.observed import Job, JobState
 from reconciler.model.plan import ActionKey, Plan
 from reconciler.model.quantities import counted, format_duration
+from reconciler.planner.evidence import keyed
 from reconciler.planner.ledger import Books
 from reconciler.planner.look import Look
 from reconciler.planner.why import what_of
@@ -156,11 +157,9 @@ def _as_one(bars: Sequence[Bar]) -> Iterator[Bar]:
 
 
 def _jobs(campaign: str, look: Look) -> Jobs:
-    by_id = {receipt.job_id: receipt.key for receipt in look.receipts if receipt.job_id}
     found: dict[Who, list[tuple[ActionKey, Job]]] = {}
-    for job in look.jobs:
-        key = ActionKey.parse(job.key or by_id.get(job.job_id, ""))
-        if key is not None and key.campaign == campaign and key.kind.submits:
+    for key, job in keyed(look.jobs, look.receipts):
+        if key.campaign == campaign and key.kind.submits:
             found.setdefault((key.stage, key.attempt), []).append((key, job))
     for jobs in found.values():
         jobs.sort(key=lambda pair: _begins(pair[1]) or 0.0)

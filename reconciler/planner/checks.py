@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
+from reconciler.model.faults import Fault, Message
 from reconciler.model.observed import AttemptSeen, Observed, Unread
 from reconciler.model.plan import Action, ActionKey, ActionKind, Plan
 from reconciler.model.status import TrialStatus
@@ -24,6 +25,11 @@ def judge(plan: Plan, observed: Observed, sources: Collection[tuple[str, object]
     `sources`: (campaign, source) of every stage and strategy of all manifests.
     """
     return tuple(_broken(plan, observed, sources))
+
+
+def unsound(plan: Plan, observed: Observed, sources: Collection[tuple[str, object]]) -> tuple[Message, ...]:
+    """The same as refusals of the plan."""
+    return tuple(Message(Fault.UNSOUND_PLAN, broken) for broken in judge(plan, observed, sources))
 
 
 def _broken(plan: Plan, observed: Observed, sources: Collection[tuple[str, object]]) -> Iterator[str]:

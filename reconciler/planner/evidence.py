@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.model.observed import AttemptSeen, EvaluationSeen, Job, LegSeen, Receipt, TrainLog
@@ -145,6 +145,18 @@ class Evidence:
         return sum(checkpoint.iteration for checkpoint in newest if checkpoint)
 
 
+def keyed(jobs: Iterable[Job], receipts: Iterable[Receipt]) -> Iterator[tuple[ActionKey, Job]]:
+    """Jobs with the key they were submitted under: the one they carry, else that of the receipt that has their id.
+
+    What a job carries comes first: a server that was set up anew gives old ids to other jobs.
+    """
+    of_id = {receipt.job_id: receipt.key for receipt in receipts if receipt.job_id}
+    for job in jobs:
+        key = ActionKey.parse(job.key or "") or ActionKey.parse(of_id.get(job.job_id, ""))
+        if key is not None:
+            yield key, job
+
+
 def gather(
     campaign: str,
     stage: str,
@@ -161,17 +173,12 @@ def gather(
         for receipt in receipts
         if (key := ActionKey.parse(receipt.key)) and (key.campaign, key.stage, key.attempt) == whose
     ]
-    by_id = {receipt.job_id: key for key, receipt in ours if receipt.job_id}
-    carried: list[tuple[ActionKey, Job]] = []
-    for job in jobs:
-        # The key that a job carries comes first: a server that was set up anew gives old ids to other jobs.
-        key = (ActionKey.parse(job.key) if job.key else None) or by_id.get(job.job_id)
-        if key and (key.campaign, key.stage, key.attempt) == whose:
-            carried.append((key, job))
+    known = keyed(jobs, (receipt for _, receipt in ours))
+    carried = tuple((key, job) for key, job in known if (key.campaign, key.stage, key.attempt) == whose)
     seen = next((a for a in attempts if (a.stage, a.attempt) == (stage, attempt)), None)
     if seen is not None:
         seen = replace(seen, evaluations=tuple(_of_sets(found, validation) for found in seen.evaluations))
-    return Evidence(seen, tuple(ours), tuple(carried))
+    return Evidence(seen, tuple(ours), carried)
 
 
 def _of_sets(found: EvaluationSeen, validation: Mapping[str, str]) -> EvaluationSeen:

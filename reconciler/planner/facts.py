@@ -19,6 +19,7 @@ from reconciler.model.observed import AttemptSeen, FolderSeen, Job, ListSeen, Ob
 from reconciler.model.plan import ActionKey, ActionKind
 from reconciler.model.quantities import counted
 from reconciler.planner.desired import Desired
+from reconciler.planner.evidence import keyed
 from reconciler.planner.strays import recipe_of
 
 CAMPAIGNS: Final = "campaigns"
@@ -121,10 +122,8 @@ def _actions(campaign: str, receipts: Sequence[Receipt]) -> Iterator[tuple[Actio
 
 def _ended(actions: Mapping[ActionKey, Receipt], jobs: Sequence[Job]) -> Iterator[tuple[ActionKey, Job]]:
     """The job of each action that has ended, by the job table."""
-    by_id = {receipt.job_id: key for key, receipt in actions.items() if receipt.job_id}
-    for job in jobs:
-        key = (ActionKey.parse(job.key) if job.key else None) or by_id.get(job.job_id)
-        if key is not None and key in actions and actions[key].job_id == job.job_id and not job.live:
+    for key, job in keyed(jobs, actions.values()):
+        if key in actions and actions[key].job_id == job.job_id and not job.live:
             yield key, job
 
 

@@ -11,12 +11,11 @@ from dataclasses import replace
 from functools import lru_cache
 
 from reconciler.model.observed import AttemptSeen, JobState, Stuck
-from reconciler.model.plan import ActionKey
 from reconciler.model.recipe import Recipe, read_recipe
 from reconciler.model.status import Reason
 from reconciler.planner.attempt import Hold, Wait
 from reconciler.planner.desired import Desired
-from reconciler.planner.evidence import Evidence
+from reconciler.planner.evidence import Evidence, keyed
 from reconciler.planner.look import Look
 
 
@@ -54,12 +53,10 @@ def unsettled(look: Look, campaign: str, stage: str, known: AbstractSet[str]) ->
 
 def live_elsewhere(look: Look, campaign: str, stage: str, known: AbstractSet[str], told: str) -> Wait | Hold | None:
     """What is to be done about a live job of the stage that is neither of these attempts' nor a pilot's."""
-    by_id = {receipt.job_id: receipt.key for receipt in look.receipts if receipt.job_id}
     pilots = {seen.attempt for seen in look.attempts if seen.stage == stage and is_pilot(seen)}
-    for job in look.jobs:
-        key = ActionKey.parse(job.key or by_id.get(job.job_id, ""))
-        ours = key is not None and (key.campaign, key.stage) == (campaign, stage)
-        if job.live and key and ours and key.attempt not in known | pilots:
+    for key, job in keyed(look.jobs, look.receipts):
+        ours = (key.campaign, key.stage) == (campaign, stage)
+        if job.live and ours and key.attempt not in known | pilots:
             message = f"job {job.job_id} of attempt {key.attempt}, {told}, is {job.state}"
             if job.stuck is Stuck.FAILED_STARTS:
                 given_up = f"PBS has given up starting it: {job.comment}. Delete it: qdel {job.job_id}"

@@ -50,7 +50,7 @@ def _busy(action: Action, observed: Observed) -> Iterator[str]:
     receipts = () if isinstance(observed.receipts, Unread) else observed.receipts
     of_job = {receipt.job_id: receipt.key for receipt in receipts if receipt.job_id}
     for job in jobs:
-        key = ActionKey.parse(job.key or of_job.get(job.job_id, ""))
+        key = ActionKey.parse(job.key or "") or ActionKey.parse(of_job.get(job.job_id, ""))
         if job.letter != "F" and key is not None and (key.campaign, key.stage, key.attempt) == whose:
             yield f"{action.key} while job {job.job_id} of the attempt is in state {job.letter}"
     for receipt in receipts:

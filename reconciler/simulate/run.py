@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from reconciler.domain.catalog import Catalog
+from reconciler.domain.catalog import Catalog, every_source
 from reconciler.domain.windows import opens
-from reconciler.model.faults import Fault, Message
 from reconciler.model.manifests import CampaignManifest
 from reconciler.model.plan import ActionKey, Plan
 from reconciler.model.status import PASSING, Phase, Reason, StageStatus
@@ -26,7 +25,6 @@ from reconciler.simulate.cluster import Cluster
 
 PASSES_MAX: Final = 20_000
 """More are no campaign that a person would wait for."""
-DAY_S: Final = 86400.0
 
 
 class End(StrEnum):
@@ -98,11 +96,6 @@ class Simulation:
     unmet: tuple[str, ...] = ()
     """Assumptions that made no difference."""
 
-    @property
-    def days(self) -> float:
-        """From the beginning to the end."""
-        return self.seconds / DAY_S
-
 
 def simulate(desired: Desired, assumed: Assumptions, now_s: float) -> Simulation:
     """Carry a campaign out from nothing, beginning at `now_s` (seconds since the epoch, for submit windows).
@@ -160,7 +153,7 @@ def _plan(desired: Desired, cluster: Cluster) -> Plan:
     """The planner's answer to a look, judged as one at a real cluster is."""
     observed = cluster.look()
     made = plan(desired, observed)
-    unsound = tuple(Message(Fault.UNSOUND_PLAN, broken) for broken in checks.judge(made, observed))
+    unsound = checks.unsound(made, observed, every_source(desired.catalog))
     return replace(made, refusals=(*made.refusals, *unsound)) if unsound else made
 
 
@@ -213,9 +206,9 @@ def _ended(last: Plan) -> tuple[End, tuple[str, ...]]:
 
 def _attempts(desired: Desired, cluster: Cluster, began_s: float) -> Iterator[AttemptRun]:
     """In the order of their first actions."""
+    keyed = [(ActionKey.parse(receipt.key), receipt) for receipt in cluster.receipts]
     for (stage, attempt), seen in cluster.attempts.items():
         recipe, verdict = recipe_of(stage, seen), Evidence(seen, (), ()).verdict()
-        keyed = [(ActionKey.parse(receipt.key), receipt) for receipt in cluster.receipts]
         own = [receipt for key, receipt in keyed if key is not None and key.attempt == attempt]
         ids = {receipt.job_id for receipt in own}
         jobs = [job for job in cluster.jobs if job.job_id in ids]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.loop import sources
+from reconciler.domain.catalog import every_source
 from reconciler.model.observed import AttemptSeen, CheckpointSeen, EvaluationSeen, LegSeen, PrunedSeen, Receipt
 from reconciler.model.plan import Action, ActionKind, Plan
 from reconciler.model.recipe import read_recipe
@@ -78,7 +78,7 @@ def prunable(plan: Plan) -> list[str]:
 def checked(world: World) -> Plan:
     """The plan, which the independent checks have found sound."""
     plan = world.plan()
-    assert judge(plan, world.look(), sources(world.desired)) == ()
+    assert judge(plan, world.look(), every_source(world.desired.catalog)) == ()
     return plan
 
 
