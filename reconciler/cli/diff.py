@@ -17,7 +17,7 @@ from reconciler.planner.difference import difference
 
 
 @click.command(short_help="Compare two revisions of a campaign: what it means, then the scripts.")
-@click.argument("before", metavar="REV")
+@click.argument("before", metavar="[REV]", default="HEAD")
 @click.argument("after", metavar="[REV]", required=False)
 @click.option("--campaign", "-c", metavar="NAME", help="Which campaign.  [default: the only one]")
 @manifests_option
@@ -28,8 +28,9 @@ def diff(
 ) -> int:
     """Compare a campaign at a commit with another commit, or with the manifests as they are here.
 
-    Of every stage that differs: each changed field; weights, tokens and learning rate of each strategy, drawn, before
-    and after; what it costs; then the differences of the scripts of its first jobs. No cluster is asked.
+    Without a REV it shows what was edited since the last commit. Of every stage that differs: each changed field;
+    weights, tokens and learning rate of each strategy, drawn, before and after; what it costs; then the differences of
+    the scripts of its first jobs. No cluster is asked.
     """
     root = tree_of(paths)
     old = desired_at(root, paths, campaign, before)

@@ -31,13 +31,15 @@ def history(stage: str | None, campaign: str | None, paths: tuple[Path, ...], as
     record = open_record(paths)
     recalled = record.campaign(campaign)
     stages = {seen.stage for each in recalled for seen in each.attempts}
+    stages |= {done.key.stage for each in recalled for done in each.done}
     if stage is not None and stage not in stages:
         meant = near(stage, stages)
         hint = f"Did you mean {meant}?" if meant else f"There is {one_of(sorted(stages))}."
         fail(Fault.NOT_ON_RECORD, f"nothing of a stage {clip(stage, 60)} is on record. {hint}")
     wrote = record.wrote({done.receipt.commit for each in recalled for done in each.done})
     told = {name: (commit.author, commit.subject) for name, commit in wrote.items()}
-    found = [timeline(each, told, stage) for each in recalled]
+    stories = [timeline(each, told, stage) for each in recalled]
+    found = [each for each in stories if each.stories or stage is None]
     if as_json:
         click.echo(machine.history_json(found), nl=False)
         return 0

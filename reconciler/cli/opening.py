@@ -14,7 +14,7 @@ from reconciler import loop
 from reconciler.cli.connecting import NoLocalCluster, open_link
 from reconciler.cli.problems import render as render_problems
 from reconciler.cli.scripts import with_scripts_checked
-from reconciler.cli.telling import fail, fail_at
+from reconciler.cli.telling import fail, warn
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.domain import rules
 from reconciler.domain.catalog import Catalog
@@ -23,6 +23,7 @@ from reconciler.model.faults import Fault
 from reconciler.model.problems import Problem, clip, near
 from reconciler.planner.desired import Desired
 from reconciler.record import files
+from reconciler.record.reading import NoRecord, Reading
 from reconciler.record.repository import NoRepository, Revision, path_within, revision_of
 
 
@@ -127,7 +128,21 @@ def connect(opened: Opened) -> Transport:
     except NoLocalCluster as missing:
         fail(Fault.NO_LOCAL_CLUSTER, str(missing), f"reconcile local {opened.desired.campaign}")
     except ClusterError as error:
-        fail_at(error)
+        warn(error.fault, str(error), error.fix)
+        if _at_is_taken() and _is_on_record(opened):
+            click.echo("To see what is on record, without the cluster: the same command with --at HEAD", err=True)
+        raise SystemExit(1) from error
+
+
+def _at_is_taken() -> bool:
+    return any("--at" in param.opts for param in click.get_current_context().command.params)
+
+
+def _is_on_record(opened: Opened) -> bool:
+    try:
+        return opened.desired.campaign in Reading(opened.revision.root).campaigns()
+    except NoRecord:
+        return False
 
 
 def _naming_one() -> str:

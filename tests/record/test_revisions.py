@@ -11,6 +11,8 @@ from tests.record.campaign import Cluster, live, planned
 from tests.record.repositories import clone, git
 from tests.record.test_history import compared, reconcile
 
+RECORD = "refs/remotes/origin/reconcile/record"
+
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -87,3 +89,30 @@ def test_manifests_in_a_subfolder_are_found_at_a_commit(tmp_path: Path) -> None:
     git(root, "commit", "-qm", "In a subfolder")
     assert "Nothing differs" in reconcile(root / "teams/a", "diff", "HEAD")
     assert "there are no manifests" in reconcile(root / "teams/a", "diff", "HEAD~1", status=1)
+
+
+def test_without_a_revision_the_edits_since_the_last_commit_are_shown(kept: Path, tmp_path: Path) -> None:
+    other = clone(tmp_path / "other", str(kept))
+    assert "Nothing differs" in reconcile(other, "diff")
+    stages = other / "manifests/stages.yaml"
+    stages.write_text(stages.read_text().replace("{stage-2: 0.40, D2: 0.60}", "{stage-2: 0.50, D2: 0.50}"))
+    assert reconcile(other, "diff") == reconcile(other, "diff", "HEAD")
+
+
+def test_whoever_cannot_reach_the_cluster_is_told_how_to_see_the_record(kept: Path, tmp_path: Path) -> None:
+    other = clone(tmp_path / "other", str(kept))
+    elsewhere(other)
+    assert "--at HEAD" not in reconcile(other, "status", status=1), "nothing is on record in this clone"
+    git(other, "fetch", "-q", "origin", f"{RECORD}:{RECORD}")
+    for command in (("status",), ("plan",), ("why", "stage-3"), ("report",)):
+        told = reconcile(other, *command, status=1)
+        assert "[Unreachable]" in told
+        assert told.endswith("To see what is on record, without the cluster: the same command with --at HEAD\n")
+
+
+def elsewhere(root: Path) -> None:
+    """The campaign's cluster is a host on which nobody listens."""
+    cluster = root / "manifests/cluster.yaml"
+    here = "{kind: local, root: .local/quickstart}"
+    assert here in cluster.read_text()
+    cluster.write_text(cluster.read_text().replace(here, "{kind: ssh, host: 127.0.0.1, port: 1, root: /shared}"))
