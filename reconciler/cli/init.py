@@ -24,7 +24,7 @@ from reconciler.domain.loading import Loaded
 from reconciler.model import schema as schemas
 from reconciler.model.faults import Fault
 from reconciler.model.fieldtypes import NAME_PATTERN, PATH_PATTERN
-from reconciler.model.problems import Problem, Severity, harmless
+from reconciler.model.problems import Problem, Severity, harmless, one_of
 from reconciler.model.quantities import counted
 from reconciler.record import files
 from reconciler.record.repository import working_tree_of
@@ -352,7 +352,8 @@ def _roots(place: Place, made: Sequence[Path]) -> list[Path]:
 def _to_do(answers: Answers) -> list[str]:
     """What no program can know."""
     if answers.cluster.machine == "local":
-        return []
+        others = one_of([name for name in CLUSTERS if name != "local"])
+        return [f"It trains on this machine; --cluster names another: {others}.", ""]
     told = [
         "To be made on the cluster, of documents held out of each dataset:",
         *(f"    {p}" for p in answers.held_out),
