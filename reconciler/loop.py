@@ -23,7 +23,8 @@ from reconciler.domain.catalog import every_source
 from reconciler.launcher.agreement import agrees
 from reconciler.model.authority import Authority, Demand, Strayed, Vouched
 from reconciler.model.cluster import ClusterSpec, LocalTransport
-from reconciler.model.faults import Fault, Message
+from reconciler.model.faults import Fault
+from reconciler.model.message import Message
 from reconciler.model.observed import ListSeen, Observed, Unread, Wish
 from reconciler.model.plan import Action, ActionKey, Plan
 from reconciler.model.status import PASSING

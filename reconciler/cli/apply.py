@@ -23,11 +23,10 @@ from reconciler.cli.screen import screen
 from reconciler.cli.telling import fail, fail_at, warn
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.cluster.process import SystemClock
-from reconciler.model.faults import Fault
+from reconciler.model.faults import FAULTS, Fault
 from reconciler.model.problems import harmless
 from reconciler.model.status import Phase
 from reconciler.planner import drift
-from reconciler.planner.ancestry import rewritten
 from reconciler.planner.desired import Desired
 
 
@@ -122,7 +121,7 @@ def _apply(
         _same_or_stop(saved, seen)
     if unchanged:
         _unchanged_or_stop(desired, seen, following)
-    _tell_rewritten(seen)
+    _tell_drift(seen)
     if seen.plan.stopped or (not seen.plan.actions and (seen.plan.done or not until_done)):
         console.print(plan_view.render(seen.plan) if not seen.plan.done else plan_view.summary(seen.plan))
         agreed = (saved is not None or yes) and seen.plan.changes
@@ -223,10 +222,10 @@ def _unchanged_or_stop(desired: Desired, seen: loop.Look, following: Following) 
         )
 
 
-def _tell_rewritten(seen: loop.Look) -> None:
+def _tell_drift(seen: loop.Look) -> None:
     for status in seen.plan.stages:
-        for told in rewritten(status):
-            warn(Fault.HISTORY_REWRITTEN, f"{status.stage}: {told}")
+        for found in status.drift:
+            warn(FAULTS[found.reason], f"{status.stage}: {found.message}")
 
 
 def _status_of(seen: loop.Look) -> int:

@@ -20,7 +20,6 @@ from reconciler.model.problems import Problem, clip
 from reconciler.model.quantities import approximate_tokens, counted
 from reconciler.model.spans import UNKNOWN, hours, numbers, sizes
 from reconciler.model.status import Phase
-from reconciler.planner.ancestry import rewritten
 from reconciler.planner.difference import RungDifference, Side, StageDifference
 
 DETAILS: Final = "<!-- reconcile:details -->"
@@ -266,7 +265,7 @@ def _approval(told: Told) -> Iterator[Block]:
         sure = "exceeds" if plan.outlook.over else "may exceed"
         lines.append(f"- what is to come {sure} the node-hours that are left")
     lines += [f"- before it is applied: {prose(each.what)}" for each in plan.approval.missing]
-    lines += [f"- {code(s.stage)}: {prose(told, 600)}" for s in plan.stages for told in rewritten(s)]
+    lines += [f"- {code(s.stage)}, {code(d.reason)}: {prose(d.message, 600)}" for s in plan.stages for d in s.drift]
     if plan.dirty:
         lines.append("- these manifests are not committed")
     drifted = told.before.changes if told.before is not None else ()

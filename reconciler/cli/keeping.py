@@ -10,7 +10,7 @@ from reconciler import loop
 from reconciler.cli.opening import Opened
 from reconciler.cli.telling import Once
 from reconciler.model.cluster import LocalTransport
-from reconciler.model.faults import Message
+from reconciler.model.message import Message
 from reconciler.planner.desired import Desired
 from reconciler.planner.facts import Apart, Applied, place_of
 from reconciler.record.commits import Commit, commits

@@ -20,6 +20,7 @@ from reconciler.model.status import PASSING, Reason
 
 WARNING_ONLY: Final = frozenset(
     {
+        Fault.CHECKPOINT_LOST,
         Fault.HISTORY_REWRITTEN,
         Fault.RECORD_DIFFERS,
         Fault.RECORD_NOT_KEPT,

@@ -24,7 +24,8 @@ from reconciler.cli.opening import Opened
 from reconciler.cli.proposing import with_proposals, words_given
 from reconciler.cli.telling import Once, fail
 from reconciler.cluster.process import SystemClock
-from reconciler.model.faults import Fault, coded
+from reconciler.model.faults import Fault
+from reconciler.model.message import coded
 from reconciler.model.notice import Notice, document, fields, for_chat
 from reconciler.planner import drift
 from reconciler.planner.facts import Apart

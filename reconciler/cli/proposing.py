@@ -19,7 +19,8 @@ from reconciler.cli.human import proposal as view
 from reconciler.cli.keeping import shared
 from reconciler.cli.opening import Opened
 from reconciler.cli.telling import Once, fail
-from reconciler.model.faults import Fault, coded
+from reconciler.model.faults import Fault
+from reconciler.model.message import coded
 from reconciler.model.moving import NotMoved, moved_to_top
 from reconciler.model.plan import Plan
 from reconciler.model.status import Phase

@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 
 from reconciler.cluster.ports import ClusterError
-from reconciler.model.faults import Code, coded
+from reconciler.model.message import Code, coded
 from reconciler.model.problems import harmless
 
 

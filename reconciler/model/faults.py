@@ -6,10 +6,8 @@ numbered codes of its own. `reconciler.cli.messages` has all of them as one cata
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-
-from reconciler.model.status import Reason
+from typing import Final
 
 
 class Fault(StrEnum):
@@ -157,6 +155,15 @@ class Fault(StrEnum):
         "from may be lost with the commit.",
         "The message has the command that keeps the commit, or says where its manifests are on record.",
         "authority.md",
+    )
+    CHECKPOINT_LOST = (
+        "CheckpointLost",
+        "A checkpoint that a done stage ended with is gone or damaged",
+        "It was whole when the stage was judged. This program never takes one away that ends a stage or a leg, so "
+        "somebody else did, or the filesystem lost it. The stage stays done, and nothing is trained again unasked; a "
+        "stage that starts from it is held.",
+        "Put it back from a backup or a snapshot, at the path in the message.",
+        "checkpoints.md",
     )
     NOT_APPROVED = (
         "NotApproved",
@@ -375,22 +382,5 @@ class Fault(StrEnum):
     )
 
 
-Code = Fault | Reason
-"""What a command may say why it did not do something."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What is told to a person: a code, and the names and numbers of the case."""
-
-    code: Code
-    message: str
-
-    def __str__(self) -> str:
-        return coded(self.message, self.code)
-
-
-def coded(message: str, code: str) -> str:
-    """A message with its code at the end of its first line."""
-    first, newline, rest = message.partition("\n")
-    return f"{first} [{code}]{newline}{rest}"
+FAULTS: Final = {str(fault): fault for fault in Fault}
+"""Code → fault."""

@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from reconciler.model.authority import Approval
-from reconciler.model.faults import Message
+from reconciler.model.message import Message
 from reconciler.model.problems import Problem
 from reconciler.model.recipe import Recipe
 from reconciler.model.status import StageStatus

@@ -98,12 +98,18 @@ PASSING: Final = frozenset(
 """Waits that pass by themselves, so that looking again is of use. SOURCE_NOT_DONE passes when another stage does."""
 
 
+IN_HISTORY: Final = "InHistory"
+"""Type of the condition on the commits that a stage's jobs were submitted at."""
+KEPT: Final = "Kept"
+"""Type of the condition on the checkpoints that a done stage has made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One typed fact about a stage."""
 
     type: str
-    """`Ready`, `SourceReady`, `Trained`, `Evaluated`, `GatesPassed`."""
+    """`Ready`, `SourceReady`, `Trained`, `Evaluated`, `GatesPassed`; where they are not so, `InHistory` and `Kept`."""
     status: str
     """`True`, `False` or `Unknown`."""
     reason: str
@@ -190,3 +196,8 @@ class StageStatus:
     """The strategy that a commit must move to the top of the ladder, where a failed gate holds the stage."""
     proposal: str = ""
     """The branch on which that commit waits, if it was proposed."""
+
+    @property
+    def drift(self) -> tuple[Condition, ...]:
+        """What is not as it was left: told wherever the stage is, and left to a person."""
+        return tuple(c for c in self.conditions if c.status == "False" and c.type in (IN_HISTORY, KEPT))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from reconciler.model.faults import FAULTS
 from reconciler.model.observed import Observed, Unread
 from reconciler.model.plan import CampaignForecast, Plan, StageForecast
 from reconciler.model.problems import Problem
@@ -169,6 +170,11 @@ def _headline(plan: Plan, observed: Observed) -> Headline:
             STOP, "Nothing is applied", str(plan.refusals[0]), "Change what is refused: it is listed below."
         )
     if behind is None:
+        amiss = [(status.stage, condition) for status in plan.stages for condition in status.drift]
+        if amiss:
+            stage, found = amiss[0]
+            told = FAULTS[found.reason].todo
+            return Headline(WARN, "All stages are done", f"{stage}: {found.reason}: {found.message}", told)
         return Headline(QUIET, "All stages are done", "", "Nothing is left to do.")
     blocked = [status for status in plan.stages if status.phase is Phase.HELD]
     first = blocked[0] if blocked else behind

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from reconciler.domain import rules
 from reconciler.domain.rules.view import LoggedRate
 from reconciler.domain.schedule import rate_at
-from reconciler.model.faults import Fault, Message
+from reconciler.model.faults import Fault
+from reconciler.model.message import Message
 from reconciler.model.observed import AttemptSeen
 from reconciler.model.problems import Problem
 from reconciler.planner.desired import Desired

@@ -14,7 +14,7 @@ from dataclasses import replace
 from reconciler.domain.resolve import Unresolved
 from reconciler.model.observed import AttemptSeen, CheckpointSeen, LegSeen
 from reconciler.model.recipe import ATTEMPT_PATTERN, Recipe
-from reconciler.planner.evidence import Evidence
+from reconciler.planner.evidence import Evidence, amiss
 from reconciler.planner.look import Look
 from reconciler.planner.strays import recipe_of, stray_attempts
 
@@ -94,9 +94,8 @@ def base_gone(evidence: Evidence, recipe: Recipe, evidence_of: Callable[[str], E
     maker, iterations = evidence_of(recipe.taken[-1]), recipe.legs[taken - 1].iterations
     if maker.seen is not None and maker.seen.unread:
         return None  # the next look tells
-    if any(found.iteration == iterations and found.complete for found in maker.leg(taken - 1).checkpoints):
+    why = amiss(maker.leg(taken - 1).checkpoints, iterations)
+    if not why:
         return None
     where = f"{recipe.campaign}/{recipe.stage}/{recipe.taken[-1]}/leg-{taken - 1}/global_step{iterations}"
-    return Unresolved(
-        f"the checkpoint that leg {taken} of {recipe.strategy} goes on from, {where}, is not there any more"
-    )
+    return Unresolved(f"the checkpoint that leg {taken} of {recipe.strategy} goes on from, {where}, {why}")

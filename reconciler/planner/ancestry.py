@@ -11,10 +11,8 @@ from reconciler.model.faults import Fault
 from reconciler.model.observed import Observed, Unread
 from reconciler.model.plan import ActionKey, Plan
 from reconciler.model.quantities import counted
-from reconciler.model.status import Condition, Reason, StageStatus
+from reconciler.model.status import IN_HISTORY, Condition, Reason, StageStatus
 
-IN_HISTORY: Final = "InHistory"
-"""Type of the condition."""
 STANDING: Final = ("passed", "running")
 """Outcomes of rungs whose attempts a stage rests on."""
 
@@ -69,8 +67,3 @@ def _condition(commit: str, attempt: str, found: Strayed, more: int) -> Conditio
     else:
         way = f"`git fetch` it from a clone that has {commit}"
     return Condition(IN_HISTORY, "False", Fault.HISTORY_REWRITTEN, f"{message}.{kept}; {way}. What is trained stands")
-
-
-def rewritten(status: StageStatus) -> tuple[str, ...]:
-    """What is to be said of a stage at a glance."""
-    return tuple(each.message for each in status.conditions if each.type == IN_HISTORY and each.status == "False")

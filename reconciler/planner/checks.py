@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
-from reconciler.model.faults import Fault, Message
+from reconciler.model.faults import Fault
+from reconciler.model.message import Message
 from reconciler.model.observed import AttemptSeen, Observed, Unread
 from reconciler.model.plan import Action, ActionKey, ActionKind, Plan
 from reconciler.model.status import TrialStatus

@@ -8,8 +8,8 @@ from dataclasses import replace
 from reconciler.domain import trial as trials
 from reconciler.domain.ladder import hangs_on_failure, not_tried
 from reconciler.domain.resolve import StageOutcome, Unresolved
-from reconciler.model.faults import Message
 from reconciler.model.manifests import StageManifest
+from reconciler.model.message import Message
 from reconciler.model.plan import Action, ActionKind
 from reconciler.model.recipe import Recipe
 from reconciler.model.status import Phase, Reason, RungStatus, StageStatus

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reconciler.model.observed import AttemptSeen, EvaluationSeen, Job, LegSeen, Receipt, TrainLog
+from reconciler.model.observed import AttemptSeen, CheckpointSeen, EvaluationSeen, Job, LegSeen, Receipt, TrainLog
 from reconciler.model.plan import ActionKey, ActionKind
 from reconciler.model.recipe import read_recipe
 from reconciler.model.verdict import Level, Verdict, read_verdict
@@ -143,6 +143,14 @@ class Evidence:
         """Iterations that complete checkpoints hold, over all legs: what a discard would cost."""
         newest = [leg.newest_complete() for leg in (self.seen.legs if self.seen else ())]
         return sum(checkpoint.iteration for checkpoint in newest if checkpoint)
+
+
+def amiss(checkpoints: Iterable[CheckpointSeen], iteration: int, *, universal: bool = False) -> str:
+    """Why a checkpoint that was whole cannot be loaded now, as the end of a sentence; empty if it is complete."""
+    found = next((c for c in checkpoints if (c.iteration, c.universal) == (iteration, universal)), None)
+    if found is None:
+        return "is not there any more"
+    return "" if found.complete else f"is incomplete: {found.why_not}"
 
 
 def keyed(jobs: Iterable[Job], receipts: Iterable[Receipt]) -> Iterator[tuple[ActionKey, Job]]:

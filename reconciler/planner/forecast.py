@@ -11,8 +11,9 @@ from reconciler.domain.checkpoint import needs_conversion
 from reconciler.domain.cost import Training
 from reconciler.domain.resolve import StageOutcome
 from reconciler.domain.windows import opens
-from reconciler.model.faults import Fault, Message
+from reconciler.model.faults import Fault
 from reconciler.model.manifests import StageManifest
+from reconciler.model.message import Message
 from reconciler.model.observed import AttemptSeen
 from reconciler.model.plan import (
     Action,

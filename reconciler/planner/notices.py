@@ -15,9 +15,8 @@ from reconciler.model.observed import Observed
 from reconciler.model.plan import Plan
 from reconciler.model.quantities import approximate_tokens, counted
 from reconciler.model.reasons import WAYS_ON
-from reconciler.model.status import Phase, Reason, RungStatus, StageStatus
+from reconciler.model.status import IN_HISTORY, Phase, Reason, RungStatus, StageStatus
 from reconciler.model.verdict import Level
-from reconciler.planner.ancestry import rewritten
 from reconciler.planner.desired import Desired
 from reconciler.planner.drift import CAMPAIGN
 from reconciler.planner.facts import Apart
@@ -181,8 +180,9 @@ def _stage(seen: Seen, status: StageStatus, told: Collection[str]) -> Iterator[N
         key = f"{ONCE}gate-failed/{status.stage}/{rung.attempt or rung.strategy}"
         if rung.outcome == "failed" and key not in told:  # the evidence is not gathered for nothing
             yield _gate_failed(seen, status, rung, key)
-    for told_so in rewritten(status):
-        yield _astray(seen, status.stage, status.attempt, f"rewritten under {status.attempt}", told_so)
+    for found in status.drift:
+        what = f"rewritten under {status.attempt}" if found.type == IN_HISTORY else found.message
+        yield _astray(seen, status.stage, status.attempt, what, f"{status.stage}: {found.message}")
     if status.phase is Phase.HELD:
         yield _hold(seen, status)
     if status.phase is Phase.DONE and status.reason is not Reason.ADOPTED:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from reconciler.model.faults import Fault
 from reconciler.model.observed import Job, LogPoint
 from reconciler.model.plan import ActionKind
 from reconciler.model.quantities import counted
-from reconciler.model.status import Condition, Phase, Reason, RungStatus, StageStatus
+from reconciler.model.status import KEPT, Condition, Phase, Reason, RungStatus, StageStatus
 from reconciler.model.verdict import Level
 from reconciler.planner.attempt import Attempt
+from reconciler.planner.evidence import amiss
 from reconciler.planner.judging import baseline_of, final_losses, newest_on_the_way
 from reconciler.planner.spending import jobs_of, node_hours
 
@@ -34,8 +36,6 @@ def describe(
     on_the_way = newest_on_the_way(attempt) if verdict is None else None
     if on_the_way is not None and on_the_way.level is not Level.PASS:
         message += f"; on the way: {on_the_way.message}"
-    if phase is Phase.DONE and iteration < recipe.iterations:
-        message += "; its last checkpoint is not there any more"
     if verdict is not None:
         iteration = max(iteration, min(verdict.iteration, recipe.iterations))
     return StageStatus(
@@ -57,7 +57,7 @@ def describe(
         rungs=rungs,
         losses=dict(final_losses(attempt) or {}),
         losses_before=dict(baseline_of(attempt) or {}),
-        conditions=_conditions(attempt, phase, reason, message),
+        conditions=(*_conditions(attempt, phase, reason, message), *(_lost(attempt) if phase is Phase.DONE else ())),
         path=workshop.folder,
     )
 
@@ -78,6 +78,18 @@ def _reached(attempt: Attempt) -> int:
         reached = max((log.last[-1].iteration for log in logs if log.last), default=0)
         done += min(reached, leg.iterations)
     return done
+
+
+def _lost(attempt: Attempt) -> Iterator[Condition]:
+    """Ends of legs that lie there no more: no pruning takes them, so whoever did was not asked for it here."""
+    recipe = attempt.workshop.recipe
+    for index, leg in enumerate(recipe.legs[len(recipe.taken) :], len(recipe.taken)):
+        why = amiss(attempt.evidence.leg(index).checkpoints, leg.iterations)
+        if why:
+            where = f"{attempt.workshop.folder}/leg-{index}/global_step{leg.iterations}"
+            ended = "the stage" if index == len(recipe.legs) - 1 else f"leg {index}"
+            message = f"the checkpoint that {ended} ended with, {where}, {why}"
+            yield Condition(KEPT, "False", Fault.CHECKPOINT_LOST, message)
 
 
 def _conditions(attempt: Attempt, phase: Phase, reason: Reason, message: str) -> tuple[Condition, ...]:

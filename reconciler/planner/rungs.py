@@ -19,7 +19,7 @@ from reconciler.planner import sources
 from reconciler.planner.amended import amended, base_gone, with_taken
 from reconciler.planner.attempt import Attempt, Parent
 from reconciler.planner.desired import Desired
-from reconciler.planner.evidence import Evidence, gather
+from reconciler.planner.evidence import Evidence, amiss, gather
 from reconciler.planner.jobs import Workshop
 from reconciler.planner.judging import baseline_of
 from reconciler.planner.look import Look
@@ -247,9 +247,6 @@ def _source_gone(desired: Desired, source: Evidence | None, recipe: Recipe) -> s
     if source is None:
         return ""
     made = recipe.source
-    found = next((c for c in source.leg(made.leg).checkpoints if c.iteration == made.iteration), None)
-    if found is not None and found.complete:
-        return ""
-    why = f"is incomplete: {found.why_not}" if found is not None else "is not there any more"
+    why = amiss(source.leg(made.leg).checkpoints, made.iteration)
     where = f"{desired.campaign}/{made.stage}/{made.attempt}/leg-{made.leg}/global_step{made.iteration}"
-    return f"the checkpoint that {recipe.stage} starts from, {where}, {why}"
+    return f"the checkpoint that {recipe.stage} starts from, {where}, {why}" if why else ""

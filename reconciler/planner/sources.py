@@ -14,6 +14,7 @@ from reconciler.model.recipe import Recipe, SourceRecipe
 from reconciler.model.strategy import AtIteration, ExternalSource, StageSource, Strategy
 from reconciler.planner.attempt import Parent
 from reconciler.planner.desired import Desired
+from reconciler.planner.evidence import amiss
 from reconciler.planner.look import Look
 from reconciler.planner.strays import recipe_of
 
@@ -63,12 +64,9 @@ def external_gone(desired: Desired, look: Look, recipe: Recipe) -> str | Unread:
     if isinstance(seen, Unread):
         return Unread(f"{path} could not be read: {seen.why}")
     there = seen.checkpoints if isinstance(seen, FolderSeen) else ()
-    made = next((c for c in there if (c.iteration, c.universal) == (source.iteration, source.universal)), None)
-    if made is not None and made.complete:
-        return ""
-    why = f"is incomplete: {made.why_not}" if made is not None else "is not there any more"
+    why = amiss(there, source.iteration, universal=source.universal)
     name = f"global_step{source.iteration}{'_universal' if source.universal else ''}"
-    return f"the checkpoint that {recipe.stage} starts from, {path}/{name}, {why}"
+    return f"the checkpoint that {recipe.stage} starts from, {path}/{name}, {why}" if why else ""
 
 
 def external_parent(

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.domain.resolve import StageOutcome
-from reconciler.model.faults import Message
 from reconciler.model.manifests import StageManifest
+from reconciler.model.message import Message
 from reconciler.model.plan import Action
 from reconciler.model.recipe import Recipe
 from reconciler.model.status import Phase, Reason, RungStatus, StageStatus

@@ -87,6 +87,8 @@ class Why:
     """Strategies that come after these."""
     rules: tuple[str, ...]
     """Findings of the cookbook's rules in the stage's manifest."""
+    drift: tuple[str, ...]
+    """What is not as it was left, each with its code."""
     way_on: str
     """What would change it."""
     following: tuple[str, ...]
@@ -119,6 +121,7 @@ def chain(desired: Desired, look: Look | Trouble, plan: Plan, stage: StageManife
         rungs=rungs,
         untried=tuple(s.name for s in stage.spec.strategies if s.name not in told),
         rules=tuple(_rules(plan, name)),
+        drift=tuple(f"{found.reason}: {found.message}" for found in status.drift),
         way_on=WAYS_ON[status.reason].format(campaign=desired.campaign, stage=name, blocker=blocker.stage),
         following=tuple(_told(action) for action in plan.actions if action.key.stage == name),
     )

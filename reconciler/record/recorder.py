@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
-from reconciler.model.faults import Fault, Message
+from reconciler.model.faults import Fault
+from reconciler.model.message import Message
 from reconciler.planner import facts
 from reconciler.record.branch import FILE_BYTES_MAX, NAME, PATH, Branch
 from reconciler.record.git import GitFailed

@@ -35,6 +35,7 @@ from tests.planner.test_adopted import adopting
 from tests.planner.test_advice import at_rate
 from tests.planner.test_forecast import DECLARED, TIGHT
 from tests.planner.test_reasons import forgot
+from tests.planner.test_steps import without_checkpoints
 from tests.planner.world import MANIFESTS, World, after, quickstart, swapped
 from tests.record.repositories import git
 
@@ -155,6 +156,12 @@ def rewritten(place: Place) -> str:
     seen, strayed = looked(world), {"d" * 40: Strayed(here=False, known=True)}
     applied = {"d" * 40: {status.stage: status.attempt for status in seen.plan.stages[:1]}}
     place.looking(replace(seen, plan=ancestry.noted(seen.plan, applied, strayed)))
+    return place.says("apply", "quickstart")
+
+
+def lost(place: Place) -> str:
+    """A done stage, and a filesystem that has its last checkpoint no more."""
+    place.looking(looked(without_checkpoints(after(1), "stage-1")))
     return place.says("apply", "quickstart")
 
 
@@ -303,6 +310,7 @@ PROVOKED: dict[Fault, Callable[[Place], str]] = {
     Fault.NOT_PROPOSED: not_proposed,
     Fault.NOT_TOLD: not_told,
     Fault.HISTORY_REWRITTEN: rewritten,
+    Fault.CHECKPOINT_LOST: lost,
     Fault.NOT_APPROVED: unapproved,
     Fault.RULE_UNREADABLE: nonsense_asked,
     Fault.NOT_A_PLAN: lambda place: place.says("apply", "manifests/campaign.yaml"),

@@ -32,8 +32,9 @@ from reconciler.domain.loading import load
 from reconciler.domain.resolve import Unresolved
 from reconciler.loop import Look, Pass
 from reconciler.model import source
-from reconciler.model.faults import Fault, Message
+from reconciler.model.faults import Fault
 from reconciler.model.manifests import StageManifest
+from reconciler.model.message import Message
 from reconciler.model.observed import Job, LockSeen, Unread
 from reconciler.model.plan import Change, JobRequest
 from reconciler.model.problems import harmless

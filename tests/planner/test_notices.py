@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.authority import Approval, Missing
-from reconciler.model.faults import Fault, Message
+from reconciler.model.faults import Fault
+from reconciler.model.message import Message
 from reconciler.model.notice import Kind, Notice, State, document, fields, for_chat
 from reconciler.model.observed import Unread
-from reconciler.model.status import Condition, Phase
-from reconciler.planner.ancestry import IN_HISTORY
+from reconciler.model.status import IN_HISTORY, Condition, Phase
 from reconciler.planner.facts import Apart
 from reconciler.planner.notices import Seen, notices
 from reconciler.planner.planner import plan

@@ -979,3 +979,33 @@ def test_a_source_whose_losses_were_lost_meanwhile_is_evaluated_before_forgettin
         "leg-0-0",
         Reason.BASELINE_NEEDED,
     )
+
+
+# --- what a done stage has made
+
+
+def without_checkpoints(world: World, stage: str, *, torn: str = "") -> World:
+    """What every leg of a stage ended with is gone, or is damaged."""
+    attempts = dict(world.attempts)
+    for key, seen in world.attempts.items():
+        if key[0] == stage:
+            torn_ones = [[replace(c, complete=False, why_not=torn) for c in leg.checkpoints] for leg in seen.legs]
+            left = [tuple(ones) if torn else () for ones in torn_ones]
+            legs = (replace(leg, checkpoints=c) for leg, c in zip(seen.legs, left, strict=True))
+            attempts[key] = replace(seen, legs=tuple(legs))
+    return replace(world, attempts=attempts)
+
+
+@pytest.mark.parametrize("stage", ["stage-2", "stage-4"])
+@pytest.mark.parametrize(
+    ("torn", "told"), [("", "is not there any more"), ("1 of 3 files is cut", "is incomplete: 1 of 3")]
+)
+def test_a_checkpoint_that_a_done_stage_ended_with_and_that_is_lost_is_told(stage: str, torn: str, told: str) -> None:
+    world = after(4)
+    assert [found for status in world.plan().stages for found in status.drift] == []
+    made = without_checkpoints(world, stage, torn=torn).plan()
+    assert {status.phase for status in made.stages} == {Phase.DONE}
+    assert made.actions == (), "nothing is trained again unasked"
+    ((name, found),) = [(status.stage, found) for status in made.stages for found in status.drift]
+    assert (name, found.type, found.reason) == (stage, "Kept", "CheckpointLost")
+    assert told in found.message and f"quickstart/{stage}/" in found.message

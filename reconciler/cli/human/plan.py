@@ -16,11 +16,10 @@ from reconciler.cli.human.outlook import outlook
 from reconciler.cli.human.trial import comparison
 from reconciler.cluster.batch import Outcome
 from reconciler.model.authority import Approval
-from reconciler.model.faults import Message
+from reconciler.model.message import Message
 from reconciler.model.plan import Action, ActionKey, Change, LegForecast, Plan, StageForecast
 from reconciler.model.quantities import approximate_tokens, counted, format_tokens
 from reconciler.model.status import Phase, StageStatus
-from reconciler.planner.ancestry import rewritten
 
 PHASE_STYLE = {
     Phase.DONE: "green",
@@ -91,8 +90,8 @@ def _stage(status: StageStatus, forecast: StageForecast | None) -> Iterator[Rend
     yield Text.assemble((status.stage, "bold"), "  ", (status.phase, style), "  ", (tokens, "dim"))
     why = status.message if status.phase is Phase.DONE else f"{status.reason}: {status.message}"
     yield Padding(Text(why, style if status.phase is Phase.HELD else ""), (0, 0, 0, 2), expand=False)
-    for told in rewritten(status):
-        yield Padding(Text(f"HistoryRewritten: {told}", "yellow"), (0, 0, 0, 2), expand=False)
+    for found in status.drift:
+        yield Padding(Text(f"{found.reason}: {found.message}", "yellow"), (0, 0, 0, 2), expand=False)
     for rung in status.rungs:
         if rung.outcome in ("failed", "skipped"):
             line = Text.assemble(RUNG_MARK[rung.outcome], " ", rung.strategy, (f"  {rung.message}", "dim"))

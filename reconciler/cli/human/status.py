@@ -17,7 +17,6 @@ from reconciler.model.observed import Observed, TrainLog, Unread
 from reconciler.model.plan import Plan
 from reconciler.model.quantities import approximate_tokens, counted, format_duration
 from reconciler.model.status import Phase, StageStatus
-from reconciler.planner.ancestry import rewritten
 
 ROOM_FOR_ALL = 110
 """Columns that the table with every column and a loss curve takes; with less room the less needed go first."""
@@ -93,12 +92,17 @@ def _told(status: StageStatus, *, conditions: bool) -> Iterator[RenderableType]:
     else:
         if status.phase is not Phase.DONE:
             yield Text.assemble(name, (f"{status.reason}: ", PHASE_STYLE[status.phase]), status.message)
-        for told in rewritten(status):
-            yield Text.assemble(name, ("HistoryRewritten: ", "yellow"), told)
+        yield from drift(status)
     if status.proposal:
         yield Text.assemble(name, f"that is proposed on branch {status.proposal}")
     if status.trial is not None:
         yield from (Text(), *comparison(status.trial), Text())
+
+
+def drift(status: StageStatus) -> Iterator[Text]:
+    """What of a stage is not as it was left."""
+    for found in status.drift:
+        yield Text.assemble((f"{status.stage}: ", "bold"), (f"{found.reason}: ", "yellow"), found.message)
 
 
 def _conditions(status: StageStatus) -> Iterator[RenderableType]:

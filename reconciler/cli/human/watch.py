@@ -13,7 +13,7 @@ from rich.text import Text
 
 from reconciler.cli.drawing import sparkline
 from reconciler.cli.human.plan import PHASE_STYLE, header
-from reconciler.cli.human.status import loss_curve, rate_curve, table
+from reconciler.cli.human.status import drift, loss_curve, rate_curve, table
 from reconciler.model.quantities import format_duration
 from reconciler.model.status import Phase, Reason, StageStatus
 from reconciler.planner.events import Event, Seen, Sort
@@ -77,6 +77,7 @@ def _body(watched: Watched, width: int) -> list[RenderableType]:
             parts.append(Text.assemble((f"{status.stage}: ", "bold"), why, said))
             losses, rates = loss_curve(observed, status), rate_curve(observed, status)
             parts += [Padding(part, (0, 0, 0, 2), expand=False) for part in _curves(status, losses, rates, width)]
+        parts += drift(status)
     if plan.done:
         parts.append(Text("All stages are done.", "green"))
     return parts

@@ -24,6 +24,7 @@ def render(chain: Why) -> RenderableType:
         Text.assemble((chain.stage, "bold"), " is ", (chain.phase, style), f": {chain.reason}"),
         _under(Text(chain.message)),
         _under(Text(chain.meaning, "dim")),
+        *(_under(Text(line, "yellow")) for line in chain.drift),
         Text(),
         Text("What is wanted", "bold"),
         _under(Text(f"{at}, campaign {chain.campaign}", "dim")),
