@@ -54,9 +54,8 @@ def _trained(seen: AttemptSeen, recipe: Recipe) -> bool:
     verdict = evidence.verdict()
     if verdict is not None and verdict.passed:
         return True
-    newest = (evidence.leg(index).newest_complete() for index in range(len(recipe.taken), len(recipe.legs)))
-    ends = (leg.iterations for leg in recipe.legs[len(recipe.taken) :])
-    return all(found is not None and found.iteration >= end for found, end in zip(newest, ends, strict=True))
+    own = tuple(zip(evidence.trained(recipe.legs), recipe.legs, strict=True))[len(recipe.taken) :]
+    return all(trained >= leg.iterations for trained, leg in own)
 
 
 def with_taken(evidence: Evidence, recipe: Recipe, evidence_of: Callable[[str], Evidence]) -> Evidence:

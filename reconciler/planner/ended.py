@@ -42,8 +42,7 @@ def _wanting(attempt: Attempt, key: ActionKey) -> bool:
     evidence, legs = attempt.evidence, attempt.workshop.recipe.legs
     match key.kind:
         case ActionKind.TRAIN:
-            newest = evidence.leg(key.leg).newest_complete()
-            return key.leg < len(legs) and (newest is None or newest.iteration < legs[key.leg].iterations)
+            return key.leg < len(legs) and evidence.trained(legs)[key.leg] < legs[key.leg].iterations
         case ActionKind.CONVERT:
             return evidence.leg(0).converted is None and not evidence.trained_iterations()
         case ActionKind.EVALUATE:

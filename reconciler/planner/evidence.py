@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.model.observed import AttemptSeen, CheckpointSeen, EvaluationSeen, Job, LegSeen, Receipt, TrainLog
 from reconciler.model.plan import ActionKey, ActionKind
-from reconciler.model.recipe import read_recipe
+from reconciler.model.recipe import LegRecipe, read_recipe
 from reconciler.model.verdict import Level, Verdict, read_verdict
 
 FINAL_VERDICT = "final"
@@ -87,8 +87,10 @@ class Evidence:
 
     def leg(self, index: int) -> LegSeen:
         """A leg's folder; an empty one if it is not there yet."""
-        legs = self.seen.legs if self.seen else ()
-        return next((leg for leg in legs if leg.index == index), LegSeen(index))
+        return next((leg for leg in self._legs() if leg.index == index), LegSeen(index))
+
+    def _legs(self) -> tuple[LegSeen, ...]:
+        return self.seen.legs if self.seen else ()
 
     def log(self, key: ActionKey) -> TrainLog | None:
         """What the training job of this key logged."""
@@ -136,12 +138,22 @@ class Evidence:
 
     def saved(self) -> dict[int, tuple[int, ...]]:
         """Iterations of the complete checkpoints, by leg."""
-        legs = self.seen.legs if self.seen else ()
-        return {leg.index: tuple(c.iteration for c in leg.checkpoints if c.complete) for leg in legs}
+        return {leg.index: tuple(c.iteration for c in leg.checkpoints if c.complete) for leg in self._legs()}
+
+    def trained(self, legs: Sequence[LegRecipe]) -> tuple[int, ...]:
+        """Iterations of each leg of a recipe that are trained: those in its complete checkpoints.
+
+        Of a leg that a later one went on from it is all of them: that one's checkpoints hold what it learned, whether
+        or not its own still lie there.
+        """
+        newest = {leg.index: found.iteration for leg in self._legs() if (found := leg.newest_complete()) is not None}
+        at = max(newest, default=0)
+        own = (min(newest.get(index, 0), leg.iterations) for index, leg in enumerate(legs))
+        return tuple(legs[index].iterations if index < at else trained for index, trained in enumerate(own))
 
     def trained_iterations(self) -> int:
         """Iterations that complete checkpoints hold, over all legs: what a discard would cost."""
-        newest = [leg.newest_complete() for leg in (self.seen.legs if self.seen else ())]
+        newest = [leg.newest_complete() for leg in self._legs()]
         return sum(checkpoint.iteration for checkpoint in newest if checkpoint)
 
 

@@ -28,6 +28,7 @@ from reconciler.model.plan import (
 from reconciler.model.recipe import LegRecipe, Load, Recipe
 from reconciler.planner import measured
 from reconciler.planner.desired import Desired
+from reconciler.planner.evidence import Evidence
 from reconciler.planner.lists import Lists
 from reconciler.planner.look import Look
 from reconciler.planner.spending import node_hours
@@ -117,9 +118,7 @@ class _Rung:
         """Iterations of a leg that a complete checkpoint holds."""
         if self.done or index < len(self.recipe.taken):
             return self.recipe.legs[index].iterations
-        legs = self.seen.legs if self.seen is not None else ()
-        newest = next((leg.newest_complete() for leg in legs if leg.index == index), None)
-        return min(newest.iteration, self.recipe.legs[index].iterations) if newest is not None else 0
+        return Evidence(self.seen, (), ()).trained(self.recipe.legs)[index]
 
     @property
     def left(self) -> tuple[int, ...]:

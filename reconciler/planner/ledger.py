@@ -122,11 +122,10 @@ def _entry(seen: AttemptSeen, recipe: Recipe) -> Entry:
     verdict = evidence.verdict()
     judged = verdict.iteration if verdict is not None else 0
     drawn, lost, end = [], 0, None
-    for index, leg in enumerate(recipe.legs):
+    for index, (leg, trained) in enumerate(zip(recipe.legs, evidence.trained(recipe.legs), strict=True)):
         of = evidence.leg(index)
-        newest = of.newest_complete()
         # Of checkpoints that were deleted after the verdict, the verdict tells.
-        kept = max(newest.iteration if newest is not None else 0, min(leg.iterations, judged))
+        kept = max(trained, min(leg.iterations, judged))
         judged = max(0, judged - leg.iterations)
         if index < len(recipe.taken):
             continue  # drawn by the attempt that trained it

@@ -30,7 +30,7 @@ def describe(
     recipe, desired = workshop.recipe, workshop.desired
     stage = workshop.stage.metadata.name
     point = _newest_point(attempt)
-    iteration = evidence.trained_iterations()
+    iteration = sum(evidence.trained(recipe.legs))
     live = evidence.live()
     verdict = evidence.verdict()
     on_the_way = newest_on_the_way(attempt) if verdict is None else None
@@ -94,7 +94,8 @@ def _lost(attempt: Attempt) -> Iterator[Condition]:
 
 def _conditions(attempt: Attempt, phase: Phase, reason: Reason, message: str) -> tuple[Condition, ...]:
     recipe = attempt.workshop.recipe
-    trained = attempt.evidence.trained_iterations() >= recipe.iterations
+    iteration = sum(attempt.evidence.trained(recipe.legs))
+    trained = iteration >= recipe.iterations
     verdict, seen = attempt.evidence.verdict(), newest_on_the_way(attempt)
     passed = "Unknown" if verdict is None else str(verdict.passed)
     ended = attempt.evidence.ended(ActionKind.TRAIN, len(recipe.legs) - 1)
@@ -105,7 +106,7 @@ def _conditions(attempt: Attempt, phase: Phase, reason: Reason, message: str) ->
             "Trained",
             str(trained),
             Reason.BUDGET_REACHED if trained else Reason.TOKENS_REMAIN,
-            f"{attempt.evidence.trained_iterations()} of {recipe.iterations} iterations in complete checkpoints, "
+            f"{iteration} of {recipe.iterations} iterations in complete checkpoints, "
             f"{counted(len(ended), 'job')} ended"
             + "".join(f"; PBS no longer knows job {job_id}" for job_id in forgotten),
         ),

@@ -204,13 +204,13 @@ def _on_the_way_step(attempt: Attempt) -> Step | None:
 def _train_step(attempt: Attempt) -> Step | None:
     workshop, evidence = attempt.workshop, attempt.evidence
     jobs_ended = 0
-    for index, leg in enumerate(workshop.recipe.legs):
-        seen = evidence.leg(index)
-        newest = seen.newest_complete()
+    for index, (leg, trained) in enumerate(zip(legs := workshop.recipe.legs, evidence.trained(legs), strict=True)):
         ended = evidence.ended(ActionKind.TRAIN, index)
         jobs_ended += len(ended)
-        if newest is not None and newest.iteration >= leg.iterations:
+        if trained >= leg.iterations:
             continue
+        seen = evidence.leg(index)
+        newest = seen.newest_complete()
         held = _train_hold(attempt, ended, jobs_ended)
         if held is not None:
             return held

@@ -100,7 +100,7 @@ BUGS = (
     Bug(
         "a job that has ended is done, whatever it left",
         "reconciler.planner.steps:_train_step",
-        "if newest is not None and newest.iteration >= leg.iterations:",
+        "if trained >= leg.iterations:",
         "if ended:",
     ),
     Bug(

@@ -471,6 +471,13 @@ STORY_BUGS = (
         "            if path not in self.safe and not is_folder(path):\n",
         story="somebody has made the folder of the journal",
     ),
+    Bug(
+        "a leg that a later one went on from is trained again",  # seed 506542
+        "reconciler.planner.evidence:Evidence.trained",
+        "legs[index].iterations if index < at else trained for",
+        "trained for",
+        story="the end of a leg is lost that the next went on from",
+    ),
     # --- retention
     Bug(
         "a folder is set aside before the journal tells of it",

@@ -486,6 +486,20 @@ def a_checkpoint_is_lost_that_was_evaluated() -> None:
         )
 
 
+def the_end_of_a_leg_is_lost_that_the_next_went_on_from() -> None:
+    """What it learned is in the checkpoints of the next one: it is not trained again."""
+    with story() as told:
+        told.until(lambda: told.jobs("/evaluate/leg-1-"))
+        job = told.jobs("/evaluate/leg-1-")[-1]
+        told.steps(lambda: job.state == "F")
+        leg = f"/w/{job.attempt}/leg-0"
+        newest = [name for name in told.world.disk.names(leg) if name.startswith("global_step")][-1]
+        hands.remove(told.world, f"{leg}/{newest}")
+        ends(told)
+        trained = [each.key for each in told.jobs() if each.attempt == job.attempt]
+        expect(len(trained) == 2, f"it was trained by {trained}")
+
+
 def a_job_starts_from_random_whose_qsub_left_no_answer() -> None:
     """Its log tells of it, though the journal has no job."""
     with story() as told:
@@ -962,6 +976,7 @@ STORIES: dict[str, Callable[[], None]] = {
         the_losses_of_the_source_are_lost,
         an_evaluation_has_a_part_of_its_losses,
         a_checkpoint_is_lost_that_was_evaluated,
+        the_end_of_a_leg_is_lost_that_the_next_went_on_from,
         a_job_starts_from_random_whose_qsub_left_no_answer,
         a_validation_set_is_exchanged,
         a_verdict_is_judged_by_two,
