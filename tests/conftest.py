@@ -14,6 +14,11 @@ from hypothesis import HealthCheck, settings
 
 LONGEST_FIRST = ("tests/e2e/", "tests/sim/", "tests/planner/test_totality.py", "tests/local/", "tests/convert/")
 """Folders and files, by the time that they take."""
+NOT_MEASURED = (
+    *("tests/e2e/", "tests/sim/", "tests/cluster/", "tests/convert/", "tests/local/", "tests/fuzz/", "tests/adopt/"),
+    "tests/planner/test_totality.py",
+)
+"""What goes through every line and looks at few of them, or at other layers: its coverage is slow and tells nothing."""
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 settings.register_profile(
@@ -31,8 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first; beyond that as they were found."""
+    """The longest first; beyond that as they were found. Coverage is that of the tests that look at what they run."""
     items.sort(key=_place)
+    for item in items:
+        if item.nodeid.startswith(NOT_MEASURED):
+            item.add_marker(pytest.mark.no_cover)
 
 
 def _place(item: pytest.Item) -> int:

@@ -130,7 +130,7 @@ class Lines:
         self._trouble = trouble
         day = datetime.fromtimestamp(watched.looked_s, UTC).astimezone(self._zone)
         for event in new:
-            self._print(f"{day:%Y-%m-%d} {event_line(event, watched.looked_s, self._zone).plain}")
+            self._print(f"{day:%Y-%m-%d %H:%M:%S}  {event_line(event).plain}")
 
     def _print(self, line: str) -> None:
         # As long as it is: who reads line by line wants one line an event.

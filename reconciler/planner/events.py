@@ -9,7 +9,7 @@ from enum import StrEnum
 from reconciler.model.observed import AttemptSeen, Job, JobState, Observed, Unread
 from reconciler.model.plan import ActionKey, Plan
 from reconciler.model.quantities import counted, format_duration
-from reconciler.model.status import Phase, StageStatus
+from reconciler.model.status import Phase, Reason, StageStatus
 
 
 class Sort(StrEnum):
@@ -42,7 +42,7 @@ def events(before: Seen | None, after: Seen) -> tuple[Event, ...]:
     """In the order of the stages; of a first look where each stage is. What either look did not read says nothing."""
     if before is None:
         return tuple(Event(s.stage, _stands(s), _sort(s)) for s in after.plan.stages)
-    found = [*_jobs(before, after), *_files(before.observed, after.observed), *_stages(before.plan, after.plan)]
+    found = [*_jobs(before, after), *_files(before.observed, after.observed), *turns(before.plan, after.plan)]
     order = {status.stage: place for place, status in enumerate(after.plan.stages)}
     return tuple(sorted(found, key=lambda event: order.get(event.stage, len(order))))
 
@@ -136,14 +136,16 @@ def _evaluated(was: AttemptSeen | None, seen: AttemptSeen) -> Iterator[Event]:
 # --- stages
 
 
-def _stages(before: Plan, after: Plan) -> Iterator[Event]:
-    known = {status.stage: status for status in before.stages}
+def turns(before: Plan | None, after: Plan) -> Iterator[Event]:
+    """What has come of stages, strategies and pilots since the plan before; without one, what came of them so far."""
+    known = {status.stage: status for status in before.stages} if before is not None else {}
     for status in after.stages:
         was = known.get(status.stage)
-        if was is None:
+        if before is not None and was is None:
             yield Event(status.stage, f"is new: {_stands(status)}", _sort(status))
             continue
-        yield from _rungs(was, status)
+        was = was or StageStatus(status.stage, Phase.WAITING, Reason.SOURCE_NOT_DONE, "")
+        yield from (event for event, begun in _rungs(was, status) if before is not None or not begun)
         held = status.phase is Phase.HELD
         if held and (was.phase, was.reason) != (status.phase, status.reason):
             yield Event(status.stage, f"held: {status.reason}: {status.message}", Sort.ATTENTION)
@@ -153,17 +155,20 @@ def _stages(before: Plan, after: Plan) -> Iterator[Event]:
         yield Event(gone, "is in no manifest any more", Sort.ATTENTION)
 
 
-def _rungs(was: StageStatus, status: StageStatus) -> Iterator[Event]:
-    """Strategies and pilots that have begun, held or failed."""
+def _rungs(was: StageStatus, status: StageStatus) -> Iterator[tuple[Event, bool]]:
+    """Strategies and pilots that have begun, held or failed; and whether they have begun."""
     known = {rung.attempt: rung.outcome for rung in was.rungs}
     known |= {pilot.attempt: pilot.outcome for pilot in was.trial.pilots} if was.trial is not None else {}
-    told = [(rung.strategy, rung.attempt, rung.outcome, rung.message) for rung in status.rungs]
+    told = [(rung.strategy, rung.attempt, rung.outcome, "", rung.message) for rung in status.rungs]
     for pilot in status.trial.pilots if status.trial is not None else ():
-        told.append((f"pilot {pilot.variant}", pilot.attempt, pilot.outcome, pilot.message))
-    for name, attempt, outcome, message in told:
-        if known.get(attempt) == outcome or outcome not in ("running", "passed", "failed"):
+        mean = f", mean loss {pilot.mean:.4f}" if pilot.mean is not None else ""
+        told.append((f"pilot {pilot.variant}", pilot.attempt, pilot.outcome, mean, pilot.message))
+    for name, attempt, outcome, with_what, message in told:
+        if known.get(attempt) == outcome:
             continue
-        sort = {"passed": Sort.GOOD, "failed": Sort.BAD}.get(outcome, Sort.NEUTRAL)
-        word = {"running": "has begun"}.get(outcome, outcome)
-        said = message or (status.message if outcome == "passed" else "")
-        yield Event(status.stage, f"{name} {word}" + (f": {said}" if said and outcome != "running" else ""), sort)
+        if outcome == "running":
+            yield Event(status.stage, f"{name} has begun"), True
+        elif outcome in ("passed", "failed"):
+            because = message or (status.message if outcome == "passed" else "")
+            said = f"{name} {outcome}{with_what}" + (f": {because}" if because else "")
+            yield Event(status.stage, said, Sort.GOOD if outcome == "passed" else Sort.BAD), False

@@ -10,9 +10,11 @@ from rich.console import Console
 
 from reconciler.cli import machine
 from reconciler.cli.drawing import dot
-from reconciler.cli.human.trial import comparison, judged
+from reconciler.cli.human.trial import comparison
+from reconciler.cli.human.watch import event_line
 from reconciler.model.plan import Plan
 from reconciler.model.status import Phase, PilotStatus, Reason, StageStatus, TrialStatus
+from reconciler.planner.events import turns
 
 PILOTS = (
     PilotStatus("mixes.a", "a" * 12, "passed", 200_000, {"val-D0": 2.0, "val-D2": 2.4}, 2.2, "val-D0 +0.000 nats"),
@@ -82,7 +84,10 @@ def test_equal_values_stand_together() -> None:
 
 
 def test_a_judged_pilot_is_told_in_one_line() -> None:
-    assert judged(PILOTS[1]).plain == "✗ pilot mixes.b failed, mean loss 2.1000: val-D0 +0.400 nats"
+    status = StageStatus("s", Phase.TRAINING, Reason.JOB_LIVE, "", trial=TRIAL)
+    told = [event_line(event).plain for event in turns(None, Plan("c", "r", False, (), (status,)))]
+    assert told[1] == "✗ s: pilot mixes.b failed, mean loss 2.1000: val-D0 +0.400 nats"
+    assert not any("mixes.d" in line for line in told), "what has only begun was told when it began"
 
 
 def test_the_numbers_are_in_json() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.model.observed import Unread
 from reconciler.model.plan import ActionKind
-from reconciler.planner.events import Event, Seen, Sort, events
+from reconciler.planner.events import Event, Seen, Sort, events, turns
 from tests.planner.world import FORGOT_D0, SAME, World, after, quickstart, swapped
 
 
@@ -137,6 +137,14 @@ def test_a_first_look_says_where_each_stage_is() -> None:
         ("stage-3", "Waiting"),
         ("stage-4", "Waiting"),
     ]
+
+
+def test_without_a_plan_before_what_has_failed_is_told_and_not_what_runs() -> None:
+    world = after(2)
+    failed(world)
+    world.submit(world.the_action())
+    said = [f"{event.stage} {event.said.partition(':')[0]}" for event in turns(None, world.plan())]
+    assert said == ["stage-1 pretrain passed", "stage-2 naive passed", "stage-3 naive failed"]
 
 
 def test_what_could_not_be_read_is_no_news() -> None:

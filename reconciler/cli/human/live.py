@@ -12,9 +12,11 @@ from rich.text import Text
 from reconciler.cli.drawing import sparkline
 from reconciler.cli.human import plan as plan_view
 from reconciler.cli.human.status import loss_curve, table
-from reconciler.cli.human.trial import judged
+from reconciler.cli.human.watch import event_line
 from reconciler.loop import Pass
+from reconciler.model.plan import Plan
 from reconciler.model.status import StageStatus
+from reconciler.planner.events import turns
 
 EVENTS_SHOWN = 8
 PROGRESS_STEP = 0.25
@@ -40,7 +42,7 @@ class LiveView:
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, refresh_per_second=4, transient=False)
         self._events: list[Text] = []
-        self._told: dict[str, str] = {}
+        self._news = _News()
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -51,7 +53,7 @@ class LiveView:
 
     def show(self, done: Pass) -> None:
         """Redraw."""
-        self._events += _events(done, self._told)
+        self._events += self._news.of(done)
         del self._events[:-EVENTS_SHOWN]
         curves = {s.stage: sparkline(loss_curve(done.look.observed, s), 16) for s in done.look.plan.stages}
         doing = [Text.assemble(("  " + s.stage, "bold"), f"  {s.message}") for s in done.look.plan.stages if s.job]
@@ -65,7 +67,7 @@ class PlainView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told: dict[str, str] = {}
+        self._news = _News()
         self._progress: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -76,7 +78,7 @@ class PlainView:
 
     def show(self, done: Pass) -> None:
         """Print what is new."""
-        for event in _events(done, self._told):
+        for event in self._news.of(done):
             self._console.print(event)
         for status in done.look.plan.stages:
             self._further(status)
@@ -94,31 +96,18 @@ class PlainView:
         self._console.print(Text(told))
 
 
-def _events(done: Pass, told: dict[str, str]) -> list[Text]:
-    """Outcomes of this pass, rungs that failed or passed, and waits or holds that were not told before."""
-    events = [plan_view.outcome(outcome) for outcome in done.outcomes]
-    if done.unknown and told.get("unknown") != done.unknown:
-        events.append(Text(f"? {done.unknown}", "yellow"))
-    told["unknown"] = done.unknown
-    for status in done.look.plan.stages:
-        for rung in status.rungs:
-            key = f"{status.stage}/{rung.attempt}"
-            if rung.outcome in ("failed", "passed") and told.get(key) != rung.outcome:
-                told[key] = rung.outcome
-                mark = plan_view.RUNG_MARK[rung.outcome]
-                message = rung.message or status.message
-                events.append(
-                    Text.assemble(mark, " ", (status.stage, "bold"), f": {rung.strategy} {rung.outcome}: {message}")
-                )
-        for pilot in status.trial.pilots if status.trial is not None else ():
-            key = f"{status.stage}/{pilot.attempt}"
-            if pilot.outcome in ("failed", "passed") and told.get(key) != pilot.outcome:
-                told[key] = pilot.outcome
-                events.append(Text.assemble((status.stage, "bold"), ": ", judged(pilot)))
-        word = f"{status.phase}/{status.reason}"
-        if status.phase == "Held" and told.get(status.stage) != word:
-            events.append(
-                Text.assemble(("! ", "yellow"), (status.stage, "bold"), f" held: {status.reason}: {status.message}")
-            )
-        told[status.stage] = word
-    return events
+class _News:
+    """What of a pass was not told before: outcomes, and what has come of stages, strategies and pilots."""
+
+    def __init__(self) -> None:
+        self._before: Plan | None = None
+        self._unknown = ""
+
+    def of(self, done: Pass) -> list[Text]:
+        """One line each."""
+        lines = [plan_view.outcome(outcome) for outcome in done.outcomes]
+        if done.unknown and done.unknown != self._unknown:
+            lines.append(Text(f"? {done.unknown}", "yellow"))
+        lines += map(event_line, turns(self._before, done.look.plan))
+        self._before, self._unknown = done.look.plan, done.unknown
+        return lines

@@ -39,12 +39,6 @@ def comparison(trial: TrialStatus) -> Iterator[RenderableType]:
         yield Padding(Text.assemble((trial.chosen, "bold"), ": ", trial.message), (0, 0, 0, 2), expand=False)
 
 
-def judged(pilot: PilotStatus) -> Text:
-    """A pilot that has its verdict, in one line."""
-    mean = "" if pilot.mean is None else f", mean loss {pilot.mean:.4f}"
-    return Text.assemble(MARK[pilot.outcome], f" pilot {pilot.variant} {pilot.outcome}{mean}: {pilot.message}")
-
-
 def _table(trial: TrialStatus, *, picture: bool = True) -> Table:
     view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     means = [pilot.mean for pilot in trial.pilots if pilot.mean is not None and math.isfinite(pilot.mean)]

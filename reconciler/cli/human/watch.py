@@ -107,10 +107,9 @@ def _event(event: Event, at_s: float, zone: tzinfo | None) -> RenderableType:
     return grid
 
 
-def event_line(event: Event, at_s: float, zone: tzinfo | None = None) -> Text:
+def event_line(event: Event) -> Text:
     """One event as one line."""
-    mark, style = MARK[event.sort]
-    return Text.assemble((f"{clock(at_s, zone)}  ", "dim"), (mark, style), (event.stage, "bold"), f": {event.said}")
+    return Text.assemble(MARK[event.sort], (event.stage, "bold"), f": {event.said}")
 
 
 def clock(at_s: float, zone: tzinfo | None) -> str:
