@@ -155,7 +155,9 @@ def refusal(stage: str, was: Recipe | None, ladder: Sequence[Recipe], tokens: in
     if len(differences) > TOLD_CHANGES_MAX:
         told += f" and {len(differences) - TOLD_CHANGES_MAX} more"
     if was.source.attempt != nearest.source.attempt:
-        told = "its source is another attempt now" + (f", {told}" if told else "")
+        # Whoever edited this one or not: an earlier stage is passed by another attempt than it started from.
+        source = f"{was.strategy} starts from another attempt of {nearest.source.stage or 'its source'} now"
+        return Refusal(f"{source}, after {trained} tokens had been trained" + (f": {told}" if told else ""), ways)
     return Refusal(
         f"{was.strategy} was edited after {trained} tokens had been trained: {told or 'its data lists'}", ways
     )

@@ -63,6 +63,19 @@ def test_later_stages_of_a_refused_one_wait_and_say_what_they_were_trained_as() 
     assert (statuses[2].phase, statuses[2].message) == (Phase.WAITING, "waits for stage-1, which is held")
 
 
+def test_a_stage_whose_source_has_become_another_attempt_is_not_said_to_be_edited() -> None:
+    """Somebody has taken back the verdict by which the stage before went down its ladder."""
+    world, passed = after(1), after(2)
+    world.finish_stage(FORGOT_D0)
+    world.finish_stage(SAME)
+    world.finish_stage(SAME)
+    (naive,) = [key for key in passed.attempts if key[0] == "stage-2"]
+    world.attempts[naive] = replace(world.attempts[naive], verdicts=passed.attempts[naive].verdicts)
+    (refusal,) = world.plan().refusals
+    told = "naive starts from another attempt of stage-2 now, after 1.5M tokens had been trained"
+    assert refusal.message.startswith(f"stage-3: {told}\n")
+
+
 def test_editing_the_first_stage_refuses_and_names_its_tokens() -> None:
     made = edited(after(2), WARMUP).plan()
     assert "edited after 4M tokens" in made.refusals[0].message
