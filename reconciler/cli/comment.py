@@ -15,7 +15,7 @@ from reconciler.cli.drawing import bar, sparkline, weight
 from reconciler.cli.human.plan import RUNG_MARK, summary
 from reconciler.cli.markdown import Block, code, fenced, fitted, folded, prose, table
 from reconciler.cli.problems import place
-from reconciler.model.plan import Change, Plan, Span
+from reconciler.model.plan import Plan, Span
 from reconciler.model.problems import Problem, clip
 from reconciler.model.quantities import approximate_tokens, counted
 from reconciler.model.spans import UNKNOWN, hours, numbers, sizes
@@ -102,12 +102,16 @@ def _meaning(told: Told) -> Iterator[Block]:
         yield Block(f"Not compared: {prose(told.uncompared)}.", "comparison")
         yield from _legs_forecast(told.plan)
     for stage in told.found:
-        yield Block(f"**{code(stage.stage)}**{_whole(stage.changes)}\n\n{_stage(stage)}".rstrip(), "stage's changes")
+        yield Block(f"**{code(stage.stage)}**{_whole(stage)}\n\n{_stage(stage)}".rstrip(), "stage's changes")
 
 
-def _whole(changes: Sequence[Change]) -> str:
-    change = next((change for change in changes if not change.path), None)
-    return "" if change is None else " is new" if change.after == "new" else " is removed"
+def _is_new(stage: StageDifference) -> bool:
+    return any(not change.path and change.after == "new" for change in stage.changes)
+
+
+def _whole(stage: StageDifference) -> str:
+    gone = any(not change.path and change.after == "removed" for change in stage.changes)
+    return " is new" if _is_new(stage) else " is removed" if gone else ""
 
 
 def _stage(stage: StageDifference) -> str:
@@ -196,11 +200,7 @@ def _legs_forecast(plan: Plan | None) -> Iterator[Block]:
 
 
 def _cost(told: Told) -> Iterator[Block]:
-    rows = [
-        [code(stage.stage), numbers(stage.before), numbers(stage.after), _more(stage.before, stage.after)]
-        for stage in told.found
-        if stage.before != stage.after
-    ]
+    rows = [[code(stage.stage), *_priced(stage)] for stage in told.found if stage.before != stage.after]
     if rows:
         head = ["node-hours, from nothing and if nothing fails", "before", "after", "difference"]
         yield Block(table(head, rows[:LINES_TOLD]), "table of costs")
@@ -217,6 +217,12 @@ def _cost(told: Told) -> Iterator[Block]:
     if now.unknown:
         text += f" What is to come is not known of {', '.join(code(name) for name in now.unknown[:LINES_TOLD])}."
     yield Block(text, "outlook")
+
+
+def _priced(stage: StageDifference) -> list[str]:
+    if _is_new(stage):
+        return ["", numbers(stage.after), numbers(stage.after)]
+    return [numbers(stage.before), numbers(stage.after), _more(stage.before, stage.after)]
 
 
 def _more(before: Span | None, after: Span | None) -> str:

@@ -20,7 +20,8 @@ def change(
     looked_at: str,
 ) -> Told:
     """All that the comment of a pull request tells; `old` is what the change is compared with."""
-    found = difference(old, desired) if old is not None else ()
+    # Before the first apply there is neither a base nor a plan: what is wanted is all that can be told.
+    found = difference(old, desired) if old is not None or seen is None else ()
     before = loop.planned(old, seen.observed, by=None).plan if old is not None and seen is not None else None
     return Told(
         campaign=desired.campaign,

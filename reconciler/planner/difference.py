@@ -60,14 +60,14 @@ class StageDifference:
     """Node-hours if its first strategy holds; None where no speed is declared, or the stage is not there."""
 
 
-def difference(before: Desired, after: Desired) -> tuple[StageDifference, ...]:
+def difference(before: Desired | None, after: Desired) -> tuple[StageDifference, ...]:
     """Stages that differ, in the order of the later revision; what holds for all of them comes first, as
-    `(campaign)`."""
+    `(campaign)`. Without an earlier one all of it is new."""
     changes: dict[str, list[Change]] = {}
     for change in drift.between(before, after):
         changes.setdefault(change.stage, []).append(change)
-    cost_before, cost_after = _costs(before), _costs(after)
-    old, new = _stages(before), _stages(after)
+    cost_before, old = (_costs(before), _stages(before)) if before is not None else ({}, {})
+    cost_after, new = _costs(after), _stages(after)
     found = []
     for name in [drift.CAMPAIGN, *new, *(stage for stage in old if stage not in new)]:
         rungs = tuple(_rungs(before, after, old.get(name), new.get(name)))
@@ -82,9 +82,9 @@ def _stages(desired: Desired) -> dict[str, StageManifest]:
 
 
 def _rungs(
-    before: Desired, after: Desired, old: StageManifest | None, new: StageManifest | None
+    before: Desired | None, after: Desired, old: StageManifest | None, new: StageManifest | None
 ) -> Iterator[RungDifference]:
-    was, now = _sides(before, old), _sides(after, new)
+    was, now = _sides(before, old) if before is not None else {}, _sides(after, new)
     for name in [*now, *(name for name in was if name not in now)]:
         one, other = was.get(name), now.get(name)
         if one is None or other is None or (one.legs, one.unresolved) != (other.legs, other.unresolved):

@@ -76,9 +76,9 @@ def not_applied(desired: Desired, observed: Observed) -> str:
     return "" if templates else "the templates of job scripts are others"
 
 
-def between(before: Desired, after: Desired) -> tuple[Change, ...]:
-    """Differences between what two revisions want, in the field's words."""
-    return tuple(_differences(_wants(before), _wants(after)))
+def between(before: Desired | None, after: Desired) -> tuple[Change, ...]:
+    """Differences between what two revisions want, in the field's words; without an earlier one all of it is new."""
+    return tuple(_differences(_wants(before) if before is not None else {}, _wants(after)))
 
 
 def _differences(was: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> Iterator[Change]:

@@ -109,6 +109,18 @@ def test_before_anything_is_on_record_there_is_no_plan_to_review(tmp_path: Path)
     assert "nothing of quickstart is on record yet" in reconcile(root, "plan", "--at", "HEAD", status=1)
 
 
+def test_the_first_pull_request_of_a_campaign_shows_what_it_wants(tmp_path: Path) -> None:
+    """There is nothing to compare it with and nothing on record; what each stage trains is drawn all the same."""
+    root = planned(tmp_path / "repository")
+    git(root, "commit", "-q", "--allow-empty", "-m", "As it is")
+    before = git(root, "commit-tree", "-m", "Nothing yet", "4b825dc642cb6eb9a060e54bf8d69288fbee4904").strip()
+    text = reconcile(root, "plan", "--at", "HEAD", "--base", before, "--format", "markdown")
+    assert "there is no campaign quickstart" in text
+    assert "**`stage-2`** is new" in text
+    assert "+ strategy replay-5\n+   weights  █░░░░░░░░░░░░░░░░░░░ D0 0.05" in text
+    assert "there is no plan to review" in text
+
+
 def test_the_step_of_the_workflow_makes_the_comment_the_plan_and_the_summary(runner: Path, tmp_path: Path) -> None:
     program = tmp_path / "venv/bin/reconcile"
     program.parent.mkdir(parents=True)
