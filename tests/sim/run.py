@@ -195,7 +195,7 @@ def decided(world: World, person: Person, seen: loop.Look) -> str:
         return ""
     if stage.reason is Reason.TRAINED_IMMUTABLE and check.edited(stage.stage, person.desired.revision):
         return "two recipes"
-    if stage.reason is Reason.TRAINED_IMMUTABLE and "its source is another" in stage.message and check.done_removed:
+    if stage.reason is Reason.TRAINED_IMMUTABLE and "starts from another attempt" in stage.message and check.done_removed:
         return "the source is lost"
     if stage.reason is Reason.NODE_HOURS_EXHAUSTED and check.spent_s / 3600 > 0.9 * world.declared.node_hours:
         return "node-hours are spent"
