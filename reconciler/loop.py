@@ -8,7 +8,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -34,7 +34,6 @@ from reconciler.planner.desired import Desired, Site
 from reconciler.planner.facts import Apart, Applied
 from reconciler.planner.planner import plan
 from reconciler.record.forge import claimed
-from reconciler.record.recorder import Recorder
 
 WINDOWS_PER_LOG = 64
 """How finely a job's log is summed up: enough to judge recovery and to draw."""
@@ -79,11 +78,28 @@ def site_of(cluster: ClusterSpec, repository: Path, templates: Templates | None 
     return Site(absolute(cluster.workspace), root, absolute(cluster.launcher.checkout), program_text(), templates)
 
 
+class Keeps(Protocol):
+    """Keeps the record of one campaign in one workspace."""
+
+    @property
+    def place(self) -> str:
+        """Its folder on record."""
+
+    def paths(self) -> Collection[str]:
+        """What is on record."""
+
+    def otherwise(self, files: Mapping[str, str]) -> Mapping[str, bytes]:
+        """What is on record at the paths of these files, where that is another text."""
+
+    def keep(self, files: Mapping[str, str]) -> tuple[Message, ...]:
+        """Put files on record; returns what a person should know, each thing once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """Where a campaign's record is kept, and what is applied."""
 
-    recorder: Recorder
+    recorder: Keeps
     applied: Applied
 
     def wanted(self, desired: Desired) -> dict[str, str]:

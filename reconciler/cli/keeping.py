@@ -23,8 +23,8 @@ class Keeper:
 
     def __init__(self, opened: Opened) -> None:
         self._desired = opened.desired
-        recorder = Recorder(opened.revision.root, place(opened.desired), shared=shared(opened.desired))
-        self._recording = loop.Recording(recorder, applied(opened))
+        self._recorder = Recorder(opened.revision.root, place(opened.desired), shared=shared(opened.desired))
+        self._recording = loop.Recording(self._recorder, applied(opened))
         self._once = Once()
         self._closed = False
 
@@ -41,7 +41,7 @@ class Keeper:
     def close(self, *, share: bool = True) -> None:
         """Share what a remote did not take before; not where somebody waits for the program to end."""
         if share and not self._closed:
-            self._say(self._recording.recorder.close())
+            self._say(self._recorder.close())
         self._closed = True
 
     def _say(self, told: Iterable[Message]) -> None:

@@ -18,6 +18,8 @@ from urllib.parse import quote, unquote
 from reconciler.model.observed import AttemptSeen, FolderSeen, Job, ListSeen, Observed, Receipt, TrainLog, Unread
 from reconciler.model.plan import ActionKey, ActionKind
 from reconciler.model.quantities import counted
+from reconciler.model.recipe import read_recipe
+from reconciler.model.verdict import read_verdict
 from reconciler.planner.desired import Desired
 from reconciler.planner.evidence import keyed
 from reconciler.planner.strays import recipe_of
@@ -85,7 +87,10 @@ def facts(desired: Desired, observed: Observed, place: str, known: Collection[st
     if isinstance(observed.attempts, Unread) or isinstance(observed.receipts, Unread):
         return {}
     jobs = None if isinstance(observed.jobs, Unread) else observed.jobs
-    actions = dict(_actions(desired.campaign, observed.receipts))
+    logs = tuple(_logs(observed.attempts))
+    ran = {log.key for log in logs} | {key for seen in observed.attempts for key in seen.ran}
+    ran |= {job.key for job in jobs or () if job.key}
+    actions = dict(_actions(desired.campaign, observed.receipts, ran))
     ended = dict(_ended(actions, jobs or ()))
     found = {"README.md": README, f"{place}/site.json": _json(site_of(desired))}
     for key, receipt in actions.items():
@@ -98,7 +103,7 @@ def facts(desired: Desired, observed: Observed, place: str, known: Collection[st
             found |= {f"{folder}/{path}": text for path, text in _attempt(seen)}
     late = {key for key, job in ended.items() if job.ended_s is not None and observed.now_s - job.ended_s > LATE_S}
     live = {job.key for job in jobs or () if job.live} | _live(actions, jobs or ())
-    for log in _logs(observed.attempts) if jobs is not None else ():
+    for log in logs if jobs is not None else ():
         of = ActionKey.parse(log.key)
         path = f"{place}/{action_folder(of)}/log.json" if of is not None else ""
         if of is not None and log.key not in live and not (path in known and of in late):
@@ -112,18 +117,20 @@ def site_of(desired: Desired) -> dict[str, str]:
     return {"workspace": site.workspace, "root": site.root, "checkout": site.checkout, "cluster": desired.spec.cluster}
 
 
-def _actions(campaign: str, receipts: Sequence[Receipt]) -> Iterator[tuple[ActionKey, Receipt]]:
-    """Actions that have come to something: a result, or a refusal."""
+def _actions(campaign: str, receipts: Sequence[Receipt], ran: Collection[str]) -> Iterator[tuple[ActionKey, Receipt]]:
+    """Actions that have come to something: a result, a refusal, or, where qsub gave no answer, a job all the same, of
+    whose key PBS or its output tells (`ran`)."""
     for receipt in receipts:
         key = ActionKey.parse(receipt.key)
-        if key is not None and key.campaign == campaign and (receipt.done or receipt.failed is not None):
+        came = receipt.done or receipt.failed is not None or receipt.key in ran
+        if key is not None and key.campaign == campaign and came:
             yield key, receipt
 
 
 def _ended(actions: Mapping[ActionKey, Receipt], jobs: Sequence[Job]) -> Iterator[tuple[ActionKey, Job]]:
     """The job of each action that has ended, by the job table."""
     for key, job in keyed(jobs, actions.values()):
-        if key in actions and actions[key].job_id == job.job_id and not job.live:
+        if key in actions and actions[key].job_id in (None, job.job_id) and not job.live:
             yield key, job
 
 
@@ -281,13 +288,28 @@ def unnamed(path: str) -> str:
 
 def chosen(path: str, there: bytes, new: bytes) -> bytes:
     """Which of two texts of one path stays. What grows is taken where it says more; a recipe, a verdict or a script is
-    as the newest evidence has it; of everything else what was written first."""
+    as the newest evidence has it, but what is damaged takes no place; of everything else what was written first."""
     name = path.rsplit("/", 1)[-1]
     if name in ("log.json", "ended.json", "receipt.json"):
         return new if _says(name, new) > _says(name, there) else there
-    if name in ("recipe.json", "script.pbs", "README.md") or "/verdicts/" in path or "/external/" in path:
+    if name in ("script.pbs", "README.md"):
         return new
+    if name == "recipe.json" or "/verdicts/" in path or "/external/" in path:
+        return there if _readable(path, there) and not _readable(path, new) else new
     return there
+
+
+def _readable(path: str, text: bytes) -> bool:
+    """Whether a text is what its place is for, and not a half of it."""
+    told = text.decode("utf-8", "replace")
+    if "/verdicts/" in path:
+        return read_verdict(told) is not None
+    if path.endswith("/recipe.json"):
+        return read_recipe(told) is not None
+    try:
+        return isinstance(json.loads(told), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _says(name: str, text: bytes) -> tuple[float, ...]:
@@ -298,7 +320,8 @@ def _says(name: str, text: bytes) -> tuple[float, ...]:
             last = body["last"][-1]["iteration"] if body["last"] else 0
             return (float(last), float(len(body["saved"])), float(body["finished_rc"] is not None), float(len(text)))
         if name == "receipt.json":
-            return (float(body["done"] is True), float(body["written_s"]))
+            # A key that was refused may be submitted later, by a clock that tells an earlier time; never the other way.
+            return (float(body["done"] is True), float(body.get("job_id") is not None), float(body["written_s"]))
         return (float(sum(value is not None for value in body.values())),)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return (-math.inf,)

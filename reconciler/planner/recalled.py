@@ -280,14 +280,14 @@ class _Reading:
     def recalled(self, campaign: str, name: str) -> Recalled:
         kinds = list(ActionKind)
         done = sorted(self._done(campaign), key=lambda each: (each.at_s, kinds.index(each.key.kind), each.key))
-        for each in done:
-            if each.log is not None and each.log.key == str(each.key):
-                parts = self._attempts.setdefault((each.key.stage, each.key.attempt), _Parts())
-                parts.logs.setdefault(each.key.leg, []).append(each.log)
         ran: dict[tuple[str, str], list[str]] = {}
         for each in done:
             if each.log is not None or each.ended is not None:
                 ran.setdefault((each.key.stage, each.key.attempt), []).append(str(each.key))
+        logs = [(each.key, each.log) for each in done if each.log is not None and each.log.key == str(each.key)]
+        for key, log in (*logs, *self._without_entry(campaign)):
+            parts = self._attempts.setdefault((key.stage, key.attempt), _Parts())
+            parts.logs.setdefault(key.leg, []).append(log)
         attempts = tuple(
             replace(_attempt(*who, parts), ran=tuple(ran.get(who, ()))) for who, parts in sorted(self._attempts.items())
         )
@@ -296,19 +296,34 @@ class _Reading:
     def _done(self, campaign: str) -> Iterator[Done]:
         for folder, action in self._actions.items():
             receipt = action.receipt or _by_origin(action.origin)
-            key = ActionKey.parse(receipt.key) if receipt is not None else None
-            # What a file says that it is of, its place must say too.
-            if (
-                receipt is None
-                or key is None
-                or key.campaign != campaign
-                or not folder.startswith(f"{key.stage}/{key.attempt}/")
-            ):
-                self._unreadable.append(folder)
+            key = _placed(campaign, folder, receipt.key) if receipt is not None else None
+            if receipt is None or key is None:
+                if receipt is not None or action.log is None or _placed(campaign, folder, action.log.key) is None:
+                    self._unreadable.append(folder)
                 continue
-            ended = action.ended if action.ended is not None and action.ended.job_id == receipt.job_id else None
+            ended = action.ended if action.ended is not None and _is_of(action.ended, receipt) else None
             origin = action.origin if action.origin is not None and action.origin.key == str(key) else None
             yield Done(key, receipt, ended, action.log, origin, action.script)
+
+    def _without_entry(self, campaign: str) -> Iterator[tuple[ActionKey, TrainLog]]:
+        """Logs of jobs whose entry in the journal was lost before anybody had put it on record."""
+        for folder, action in self._actions.items():
+            if action.log is not None and action.receipt is None and action.origin is None:
+                key = _placed(campaign, folder, action.log.key)
+                if key is not None:
+                    yield key, action.log
+
+
+def _is_of(job: Job, receipt: Receipt) -> bool:
+    """Whether a job is the one of a receipt, which has no id where qsub gave no answer."""
+    return job.job_id == receipt.job_id or (receipt.job_id is None and job.key == receipt.key)
+
+
+def _placed(campaign: str, folder: str, text: str) -> ActionKey | None:
+    """The key that a file says it is of, if its place says so too."""
+    key = ActionKey.parse(text)
+    of = key is not None and key.campaign == campaign and folder.startswith(f"{key.stage}/{key.attempt}/")
+    return key if of else None
 
 
 def _read(reader: TypeAdapter[T], text: bytes) -> T | None:

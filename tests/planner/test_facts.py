@@ -51,7 +51,16 @@ def killed_twice() -> World:
     return world
 
 
+def unanswered() -> World:
+    """A qsub left no answer, and its job has trained all the same."""
+    world = World(quickstart())
+    world.trained(world.the_action(), 100)
+    world.receipts[-1] = replace(world.receipts[-1], done=False, job_id=None)
+    return world
+
+
 WORLDS: list[Callable[[], World]] = [
+    unanswered,
     lambda: after(1),
     lambda: after(4),
     fell_back,
@@ -157,6 +166,19 @@ def test_a_script_that_is_not_on_record_is_asked_for() -> None:
     assert not any("judge" in path for path in wanted)
 
 
+def test_a_job_whose_qsub_left_no_answer_is_on_record_with_its_log_and_its_end() -> None:
+    (done,) = recalled(record_of(unanswered())).done
+    assert (done.receipt.done, done.receipt.job_id) == (False, None)
+    assert done.log is not None and done.ended is not None
+
+
+def test_a_log_is_on_record_where_the_entry_of_its_job_was_lost() -> None:
+    world = unanswered()
+    found = recalled(record_of(replace(world, receipts=[])))
+    assert (found.done, found.unreadable) == ((), ())
+    assert [log.key for seen in found.attempts for leg in seen.legs for log in leg.logs] == [world.jobs[0].key]
+
+
 # --- two texts of one fact
 
 
@@ -168,6 +190,8 @@ CASES = [
     ("receipt.json", b'{"done": false, "written_s": 9}', RECEIPT),
     ("ended.json", b'{"state": "finished", "exit_status": null}', b'{"state": "finished", "exit_status": 0}'),
     ("ended.json", b"\xff not JSON", b'{"state": "finished"}'),
+    # Refused, and submitted under the same key by a clock that tells an earlier time.
+    ("receipt.json", b'{"done": true, "job_id": null, "written_s": 9}', RECEIPT.replace(b"{", b'{"job_id": "7.s", ')),
 ]
 
 
@@ -177,7 +201,20 @@ def test_what_grows_is_taken_where_it_says_more(name: str, less: bytes, more: by
     assert facts.chosen(path, less, more) == facts.chosen(path, more, less) == more
 
 
-@given(st.sampled_from(["log.json", "ended.json", "receipt.json"]), *[st.binary(max_size=40)] * 3)
+@pytest.mark.parametrize("place", ["recipe.json", "verdicts/final.json", "external/final.json"])
+@pytest.mark.parametrize("damaged", [b"", b"{half a", b'["list"]'])
+def test_what_is_damaged_takes_the_place_of_nothing(place: str, damaged: bytes) -> None:
+    files = {path: text.encode() for path, text in record_of(after(1)).items()}
+    whole = next((text for path, text in files.items() if path.endswith(f"/{place}")), b'{"results": {}}')
+    path = f"{PLACE}/s/{'a' * 12}/{place}"
+    assert facts.chosen(path, whole, damaged) == facts.chosen(path, damaged, whole) == whole
+    assert facts.chosen(path, damaged, whole + b"\n") == whole + b"\n", "the newest of two that are whole"
+
+
+@given(
+    st.sampled_from(["log.json", "ended.json", "receipt.json", "recipe.json", "verdicts/final.json"]),
+    *[st.binary(max_size=40)] * 3,
+)
 def test_of_whatever_texts_one_stays(name: str, one: bytes, two: bytes, three: bytes) -> None:
     def kept(a: bytes, b: bytes) -> bytes:
         return facts.chosen(name, *sorted((a, b)))

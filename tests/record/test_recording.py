@@ -12,6 +12,7 @@ from reconciler import loop
 from reconciler.model.faults import Fault
 from reconciler.model.observed import Unread
 from reconciler.record.branch import REF, Branch
+from reconciler.record.recorder import Recorder
 from tests.record.campaign import PLACE, Cluster, live, planned, recording
 from tests.record.repositories import bare, clone, git, on
 
@@ -166,6 +167,7 @@ def test_a_remote_that_is_down_stops_no_pass_and_is_asked_less_and_less(
     assert f"git push origin {REF}" in first.message
     two = loop.Pass(cluster.look(kept.wanted(cluster.world.desired)), ())
     assert loop.record(cluster.world.desired, two, kept).told == ()  # half a minute has not passed
+    assert isinstance(kept.recorder, Recorder)
     assert len(kept.recorder.close()) == 1  # and once more at the end
     assert PLACE in "".join(on(other))
 

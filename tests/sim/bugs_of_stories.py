@@ -478,6 +478,14 @@ STORY_BUGS = (
         "trained for",
         story="the end of a leg is lost that the next went on from",
     ),
+    # --- the record
+    Bug(
+        "a job whose qsub left no answer is not on record",  # seed 700005
+        "reconciler.planner.facts:_actions",
+        "or receipt.failed is not None or receipt.key in ran",
+        "or receipt.failed is not None",
+        story="a job starts from random whose qsub left no answer",
+    ),
     # --- retention
     Bug(
         "a folder is set aside before the journal tells of it",

@@ -78,6 +78,8 @@ RATES_MAX: dict[str, float] = {
     "person: writes half of a harness's result": 0.30,
     "evaluate: its output is seen late": 0.30,
     "person: deletes what the guard keeps": 0.10,
+    "record: its remote is away": 0.60,
+    "person: is gone before it is on record": 0.40,
 }
 LIKELY = 0.25
 ALWAYS = ("qstat: only the first of several ids",)

@@ -82,6 +82,8 @@ class Checkers:
         """Node-seconds of all jobs, and of those of which a person has deleted what tells."""
         self.done: dict[str, str] = {}
         """Stage → attempt, once it was found to be done."""
+        self.unjudged: set[str] = set()
+        """Stages of which a person has taken the verdict away since: they are judged anew, and may fail then."""
         self.lost: set[str] = set()
         """Attempts whose loss was lost."""
         self.random: set[str] = set()
@@ -351,6 +353,9 @@ class Checkers:
         whole_attempt = path.count("/") == f"{WORKSPACE}/campaign/stage/attempt".count("/")
         self.evaluations_removed |= "/evaluations" in path or whole_attempt
         self.done_removed |= any(f"{WORKSPACE}/{done}".startswith(f"{path}@") for done in self.done.values())
+        for stage, done in self.done.items():
+            if f"{WORKSPACE}/{done.split('@')[0]}/verdicts/final.json/".startswith(f"{path}/"):
+                self.unjudged.add(stage)
         if path.startswith(f"{WORKSPACE}/.journal"):
             self.journal_cut_at, self.untold_s = self.world.now, self.spent_s
             self.unknowable |= {key for key, started in self.flights.items() if started > 0}
@@ -458,7 +463,11 @@ class Checkers:
             self.fail(f"{job.id} writes over the complete checkpoint {made.folder}/global_step{made.iteration}")
 
     def saved(self, job: Job, made: Made) -> None:
-        self.whole[made.folder, made.iteration] = made
+        place = made.folder, made.iteration
+        if self.files_whole(*place, made):
+            self.whole[place] = made
+        else:  # a person has deleted one while the others were written
+            self.harmed.add(place)
 
     def converts(self, job: Job, made: Made) -> None:
         stage = self.stage_of(job)
@@ -490,7 +499,8 @@ class Checkers:
         if jobs and all(self.long_closed(declared, node.skew_s) for node in self.world.logins):
             self.fail(f"{person.name} would submit {jobs[0]} outside of the submit windows")
         for stage in seen.plan.stages:
-            if stage.phase == "Done" and stage.stage not in self.done:
+            if stage.phase == "Done" and (stage.stage not in self.done or stage.stage in self.unjudged):
+                self.unjudged.discard(stage.stage)
                 self.is_done(declared.stages[stage.stage], stage.attempt, stage.strategy)
                 self.done[stage.stage] = f"{CAMPAIGN}/{stage.stage}/{stage.attempt}@{stage.strategy}"
 

@@ -19,6 +19,7 @@ from tests.sim.link import SimulatedLink
 from tests.sim.swap import swapped
 
 if TYPE_CHECKING:
+    from tests.sim.kept import Branch
     from tests.sim.world import World
 
 RETRIED = frozenset(
@@ -50,6 +51,7 @@ class Person:
 
     def __post_init__(self) -> None:
         self.link = SimulatedLink(self.world, self)
+        self.kept: Branch | None = None
 
     def one_pass(self) -> loop.Pass:
         """Look, think (for a while, at times), act."""
@@ -134,6 +136,8 @@ class Person:
             )
             world.chance.counts[f"outcome: {outcome.kind}"] += 1
             world.chance.counts[f"action: {outcome.key.split('/')[5]}"] += 1
+        if self.kept is not None:
+            self.kept.follows(desired, done)
         if done.unknown:
             world.say(f"{self.name} is told: {done.unknown}")
             self.unlock(desired, done.unknown)

@@ -15,6 +15,7 @@ from tests.sim.campaigns import CAMPAIGNS, commit, drawn
 from tests.sim.chance import Chance
 from tests.sim.checkers import Broken
 from tests.sim.hands import restore_lists
+from tests.sim.kept import SHARE, Branch
 from tests.sim.people import RETRIED, Person, deterministic
 from tests.sim.speed import remembered
 from tests.sim.world import World
@@ -66,6 +67,9 @@ def simulate(seed: int, dropped: Collection[str] = (), likely: Collection[str] =
             people(world)
             safety(world)
             result.ended, result.passes = liveness(world)
+            person = world.people[0]
+            if person.kept is not None and person.last is not None:
+                person.kept.tells_the_same(person.desired, person.last)
         except Broken as broken:
             result.kind, result.failure = "correctness", str(broken)
         except Stalled as stalled:
@@ -84,6 +88,10 @@ def people(world: World) -> None:
     for name in ("ada", "bob", "cy")[: dice.choice((1, 1, 2, 2, 3))]:
         letter = dice.choice(CAMPAIGNS[world.campaign].drawn)
         world.people.append(Person(world, name, commit(world.campaign, letter)[0]))
+    if world.chance.of("record").random() < SHARE:
+        world.chance.counts["record: is kept"] += 1
+        for person in world.people:
+            person.kept = Branch(world)
     world.check.ladders_turned = len({person.desired.revision for person in world.people}) - 1
 
 
@@ -195,7 +203,11 @@ def decided(world: World, person: Person, seen: loop.Look) -> str:
         return ""
     if stage.reason is Reason.TRAINED_IMMUTABLE and check.edited(stage.stage, person.desired.revision):
         return "two recipes"
-    if stage.reason is Reason.TRAINED_IMMUTABLE and "starts from another attempt" in stage.message and check.done_removed:
+    if (
+        stage.reason is Reason.TRAINED_IMMUTABLE
+        and "starts from another attempt" in stage.message
+        and check.done_removed
+    ):
         return "the source is lost"
     if stage.reason is Reason.NODE_HOURS_EXHAUSTED and check.spent_s / 3600 > 0.9 * world.declared.node_hours:
         return "node-hours are spent"
@@ -203,7 +215,7 @@ def decided(world: World, person: Person, seen: loop.Look) -> str:
         return ""  # who looked has written it anew
     if stage.reason is Reason.TOKENS_EXHAUSTED and check.tokens_begun(stage.stage) > world.declared.tokens:
         return "tokens are spent"
-    asked = world.check.evaluations_removed or world.campaign == "asks for a choice"
+    asked = check.evaluations_removed or check.lists_edited or world.campaign == "asks for a choice"
     if stage.reason is Reason.TRIAL_AWAITS_CHOICE and asked:
         person.chooses(stage.message)
         return ""

@@ -23,6 +23,7 @@ from tests.sim.campaigns import ON_THE_WAY, PRUNES, REPLAY, TRIAL, Edits, edited
 from tests.sim.chance import Chance
 from tests.sim.checkers import Broken
 from tests.sim.disk import Inode, problem
+from tests.sim.kept import Branch
 from tests.sim.machine import Node, Process, Trap
 from tests.sim.people import Person, deterministic
 from tests.sim.qstat import Job
@@ -112,6 +113,8 @@ def story(
     world.forgets, world.iteration_s = forgets, iteration_s
     del world.logins[1:]
     world.people += [Person(world, "ada", both["a"][0]), Person(world, "bob", both["b" if other else "a"][0])]
+    for person in world.people:
+        person.kept = Branch(world)
     with deterministic(world), remembered():
         yield Story(world, chance)
 
@@ -198,6 +201,8 @@ def expect(is_so: object, text: str) -> None:
 def ends(told: Story, stage: str = "", reason: Reason | str = "") -> None:
     found = told.settles()
     expect(found == (stage, str(reason)), f"it ended with {found}, not with {(stage, str(reason))}")
+    if told.ada.kept is not None and told.ada.last is not None:
+        told.ada.kept.tells_the_same(told.ada.desired, told.ada.last)
 
 
 # --- bounds and permissions -------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ class World:
         self.made: dict[int, Made] = {}
         self.numbers = 0
         self.nonces = 0
+        self.remote: dict[str, bytes] = {}
         self.check = Checkers(self)
         self._files()
         for mode in (f"campaign: {campaign}",
