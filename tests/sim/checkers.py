@@ -162,7 +162,7 @@ class Checkers:
         self.flights[job.key] -= 1
         for other in self.live.get(job.attempt, ()):
             excused = self.denied(other, job.key) or self.misled(other) or self.untold(other)
-            excused = excused or self.given_up(other)
+            excused = excused or self.given_up(other) or self.exiting(other)
             if job.key not in self.unknowable and not excused:
                 self.fail(f"two live jobs of one attempt: {other.id} ({other.key}) and {job.id} ({job.key})")
         before = self.keys.get(job.key)
@@ -247,6 +247,11 @@ class Checkers:
     def given_up(self, job: Job) -> bool:
         """A person was told that PBS does not list it, and has let another begin."""
         return self.world.now < job.unlisted_until and self.retried[job.key.split("/")[1]] > 0
+
+    def exiting(self, job: Job) -> bool:
+        """Its script has ended, as its log says, and only PBS could tell that it is not over: but it has denied it since,
+        and a person has deleted its entry."""
+        return job.state == "E" and min(self.world.pbs.blank_at, self.journal_cut_at) > job.queued_at
 
     def untold(self, job: Job) -> bool:
         """Whether a routing queue hides a job of which a person has deleted the entry and the script."""
