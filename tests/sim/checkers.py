@@ -249,8 +249,8 @@ class Checkers:
         return self.world.now < job.unlisted_until and self.retried[job.key.split("/")[1]] > 0
 
     def exiting(self, job: Job) -> bool:
-        """Its script has ended, as its log says; only PBS could tell that it is not over, and has denied it since, and a
-        person has deleted its entry."""
+        """Its script has ended, as its log says; only PBS could tell otherwise, and has denied it since, while
+        a person has deleted its entry."""
         return job.state == "E" and min(self.world.pbs.blank_at, self.journal_cut_at) > job.queued_at
 
     def untold(self, job: Job) -> bool:
