@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -49,9 +50,9 @@ def replace_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: they cannot.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    # A name of its own: of two that write at once, neither moves the half of the other.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        partial.unlink(missing_ok=True)
         with partial.open("xb") as file:  # never through a link that somebody put there
             file.write(data)
         if path.exists():
