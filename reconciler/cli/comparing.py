@@ -7,6 +7,7 @@ from difflib import unified_diff
 
 from reconciler import loop
 from reconciler.cli.comment import Told
+from reconciler.cli.revisions import NotReadable, NotThere
 from reconciler.planner.desired import Desired
 from reconciler.planner.difference import RungDifference, Side, StageDifference, difference
 
@@ -15,19 +16,21 @@ def change(
     desired: Desired,
     seen: loop.Look | None,
     old: Desired | None,
-    uncompared: str,
+    uncompared: NotReadable | None,
     scripts: Mapping[str, str],
     looked_at: str,
 ) -> Told:
-    """All that the comment of a pull request tells; `old` is what the change is compared with."""
-    # Before the first apply there is neither a base nor a plan: what is wanted is all that can be told.
-    found = difference(old, desired) if old is not None or seen is None else ()
+    """All that the comment of a pull request tells; `old` is what the change is compared with, or `uncompared`
+    why it is compared with nothing."""
+    # Before the first apply of a new campaign there is neither a base nor a plan: all that it wants is told.
+    new = isinstance(uncompared, NotThere) and seen is None
+    found = difference(old, desired) if old is not None or new else ()
     before = loop.planned(old, seen.observed, by=None).plan if old is not None and seen is not None else None
     return Told(
         campaign=desired.campaign,
         commit=desired.revision,
         base=old.revision if old is not None else "",
-        uncompared=uncompared,
+        uncompared=str(uncompared or ""),
         found=found,
         scripts_differ={s.stage: list(script_differences(old, desired, s)) for s in found} if old is not None else {},
         plan=seen.plan if seen is not None else None,

@@ -121,7 +121,8 @@ def init(folder: Path | None, yes: bool, **options: object) -> int:
     given = Given(**options)  # type: ignore[arg-type]  # click calls with these names
     place = _place(folder)
     must_be_free(place.folder, FILES, ELSEWHERE)
-    answers = _answers(given, place, Interview(asks=not yes and sys.stdin.isatty() and sys.stderr.isatty()))
+    interview = Interview(asks=not yes and sys.stdin.isatty() and sys.stderr.isatty())
+    answers = _answers(given, place, interview)
     schema = os.path.relpath(place.schema, place.real)
     texts = manifests(answers, schema)
     if not os.path.lexists(place.schema):
@@ -138,7 +139,7 @@ def init(folder: Path | None, yes: bool, **options: object) -> int:
         fail(Fault.MANIFESTS_FAULTY, "these answers do not make a valid campaign; nothing was written")
     if problems:
         click.echo(render_problems(problems, loaded.texts, colour=sys.stderr.isatty()) + "\n", err=True)
-    click.echo(_summary(answers, place, made, problems))
+    click.echo(_summary(answers, place, made, problems, said=given.cluster is not None or interview.asks))
     return 0
 
 
@@ -324,12 +325,13 @@ def _problems_of(made: Sequence[Path], place: Place) -> tuple[list[Problem], Loa
     return mine, loaded
 
 
-def _summary(answers: Answers, place: Place, made: Sequence[Path], problems: Sequence[Problem]) -> str:
+def _summary(answers: Answers, place: Place, made: Sequence[Path], problems: Sequence[Problem], *, said: bool) -> str:
+    """What was written and what comes next; `said`: somebody has said where it trains."""
     warnings = sum(problem.severity is not Severity.NOTE for problem in problems)
     checked = f"valid, with {counted(warnings, 'warning')}" if warnings else "valid"
     lines = [f"{counted(len(made), 'file')} for campaign {answers.campaign}, {checked}:"]
     lines += [f"    {os.path.relpath(file)}" for file in made]
-    lines += ["", *_to_do(answers), "Read them, then:", ""]
+    lines += ["", *_to_do(answers, said=said), "Read them, then:", ""]
     named = " ".join(shlex.quote(os.path.relpath(path)) for path in _roots(place, made))
     begin = "" if place.in_git else "git init && "
     where = "" if place.checked[0] != place.folder else f" -f {shlex.quote(str(place.folder))}"
@@ -349,8 +351,10 @@ def _roots(place: Place, made: Sequence[Path]) -> list[Path]:
     return [place.folder, *outside]
 
 
-def _to_do(answers: Answers) -> list[str]:
+def _to_do(answers: Answers, *, said: bool) -> list[str]:
     """What no program can know."""
+    if answers.cluster.machine == "local" and said:
+        return []
     if answers.cluster.machine == "local":
         others = one_of([name for name in CLUSTERS if name != "local"])
         return [f"It trains on this machine; --cluster names another: {others}.", ""]

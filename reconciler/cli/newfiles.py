@@ -54,10 +54,10 @@ def replace_whole(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         with partial.open("xb") as file:  # never through a link that somebody put there
+            if path.exists():
+                partial.chmod(path.stat().st_mode)
             file.write(data)
-        if path.exists():
-            partial.chmod(path.stat().st_mode)
         partial.replace(path)
-    except OSError:
+    except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -139,16 +139,16 @@ def _wanted(paths: tuple[Path, ...], campaign: str | None, revision: str | None)
     return _Wanted(opened.desired, tuple(opened.revision.loose), look)
 
 
-def _base(wanted: _Wanted, paths: tuple[Path, ...], base: str | None) -> tuple[Desired | None, str]:
+def _base(wanted: _Wanted, paths: tuple[Path, ...], base: str | None) -> tuple[Desired | None, NotReadable | None]:
     """What the change is compared with, or why it is compared with nothing."""
     if base is None:
-        return None, "no base was named"
+        return None, NotReadable("no base was named")
     desired = wanted.desired
     try:
         old = base_at(tree_of(paths), paths, desired.campaign, base)
     except NotReadable as why:
-        return None, str(why)
-    return replace(old, site=replace(desired.site, templates=old.site.templates)), ""
+        return None, why
+    return replace(old, site=replace(desired.site, templates=old.site.templates)), None
 
 
 def _save(path: Path, text: str) -> None:

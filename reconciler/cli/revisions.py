@@ -86,6 +86,10 @@ class NotReadable(Exception):
     """A campaign at a commit is not to be had; says why."""
 
 
+class NotThere(NotReadable):
+    """There is no such campaign at that commit."""
+
+
 def desired_at(root: Path, paths: Sequence[Path], campaign: str | None, revision: str) -> Desired:
     """A campaign as its manifests at a commit want it. Exits with a clear message when it is not to be had."""
     contents, commit = _manifests_at(root, paths, revision)
@@ -109,7 +113,7 @@ def base_at(root: Path, paths: Sequence[Path], campaign: str, revision: str) -> 
     if contents and not loaded.ok:
         raise NotReadable(f"the manifests at {commit[:9]} have problems by this version's reading")
     if campaign not in loaded.catalog.campaigns:
-        raise NotReadable(f"there is no campaign {campaign} at {commit[:9]}: all of it is new")
+        raise NotThere(f"there is no campaign {campaign} at {commit[:9]}: all of it is new")
     return _desired(root, loaded, campaign, commit)
 
 

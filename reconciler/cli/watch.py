@@ -24,7 +24,7 @@ from reconciler.cli.screen import Screen, screen
 from reconciler.cluster.pace import DOUBLINGS_MAX
 from reconciler.cluster.ports import ClusterError, Transport
 from reconciler.cluster.process import SystemClock
-from reconciler.planner.events import Event, Seen, events
+from reconciler.planner.events import Event, Seen, events, remembered
 
 CLEAR: Final = "\x1b[2J\x1b[H"
 TO_LINE_END: Final = "\x1b[K"
@@ -107,10 +107,11 @@ def _stopped(told: str) -> str:
 def following(watched: Watched | None, seen: Seen, now_s: float, poll_s: float) -> tuple[Watched, tuple[Event, ...]]:
     """What is watched after another look, and what is new. A frame shows itself where each stage is at the first."""
     if watched is None:
-        return Watched(seen, now_s, poll_s), events(None, seen)
-    new = events(watched.seen, seen)
+        return Watched(seen, seen, now_s, poll_s), events(None, seen)
+    known = remembered(watched.known, seen)
+    new = events(watched.known, known)
     told = (*watched.events, *((now_s, event) for event in new))[-EVENTS_KEPT:]
-    return Watched(seen, now_s, poll_s, told), new
+    return Watched(seen, known, now_s, poll_s, told), new
 
 
 class Lines:

@@ -52,7 +52,7 @@ def declared(wanted: ExternalSource, model: ModelSpec) -> Outside | str:
     """The source by its manifest alone, or why only a look can tell."""
     if not isinstance(wanted.checkpoint, AtIteration):
         which = f"which checkpoint of {wanted.path} is {told(wanted.checkpoint)}, only a look at the cluster tells"
-        return f"{which}. `reconcile plan` looks; `checkpoint: {{iteration: 1200}}` would name it"
+        return f"{which}. `reconcile plan` looks there; `checkpoint: {{iteration: N}}` names one"
     iteration, universal = wanted.checkpoint.iteration, wanted.format == "universal"
     source = SourceRecipe(
         external=wanted.path,

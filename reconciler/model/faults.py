@@ -159,7 +159,7 @@ class Fault(StrEnum):
     CHECKPOINT_LOST = (
         "CheckpointLost",
         "A checkpoint that a done stage ended with is gone or damaged",
-        "It was whole when the stage was judged. This program never takes one away that ends a stage or a leg, so "
+        "It was whole once. This program never takes one away that ends a stage or a leg, so "
         "somebody else did, or the filesystem lost it. The stage stays done, and nothing is trained again unasked; a "
         "stage that starts from it is held.",
         "Put it back from a backup or a snapshot, at the path in the message.",

@@ -5,6 +5,7 @@ A plan that breaks one of these is shown with the reason and never applied: it i
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
@@ -51,6 +52,7 @@ def _broken(plan: Plan, observed: Observed, sources: Collection[tuple[str, objec
             yield from _trial_broken(action, trials[action.key.stage], observed)
         yield from _job_broken(action, observed)
         yield from _paths_broken(plan, action, observed)
+        yield from _evaluation_broken(action, observed)
     yield from upkeep_checks.broken(plan, observed, sources)
 
 
@@ -87,6 +89,20 @@ def _training_broken(action: Action, attempts: Sequence[AttemptSeen]) -> Iterato
         yield f"{key} would start the leg over although iteration {newest} is trained"
     if newest and f"--load-tag=global_step{newest}'" not in text:
         yield f"{key} does not resume from iteration {newest}, the newest complete checkpoint"
+
+
+def _evaluation_broken(action: Action, observed: Observed) -> Iterator[str]:
+    """Where there is no checkpoint the launcher goes on from random weights, and its losses would be taken for those of
+    what is not there. The source is evaluated before the first iteration."""
+    found = re.fullmatch(r"leg-([0-9]+)-([0-9]+)", action.key.detail)
+    if action.key.kind is not ActionKind.EVALUATE or found is None or found[2] == "0":
+        return
+    attempts = () if isinstance(observed.attempts, Unread) else observed.attempts
+    leg, iteration = int(found[1]), int(found[2])
+    # Of any attempt at the stage: the legs that one took lie in another's folder.
+    legs = (of for seen in attempts if seen.stage == action.key.stage for of in seen.legs if of.index == leg)
+    if not any(made.complete and made.iteration == iteration for of in legs for made in of.checkpoints):
+        yield f"{action.key} evaluates a checkpoint that is not there"
 
 
 def _trial_broken(action: Action, trial: TrialStatus, observed: Observed) -> Iterator[str]:

@@ -154,10 +154,16 @@ def refusal(stage: str, was: Recipe | None, ladder: Sequence[Recipe], tokens: in
     told = ", ".join(f"{path} {before} → {after}" for path, before, after in differences[:TOLD_CHANGES_MAX])
     if len(differences) > TOLD_CHANGES_MAX:
         told += f" and {len(differences) - TOLD_CHANGES_MAX} more"
-    if was.source.attempt != nearest.source.attempt:
-        # Whoever edited this one or not: an earlier stage is passed by another attempt than it started from.
-        source = f"{was.strategy} starts from another attempt of {nearest.source.stage or 'its source'} now"
-        return Refusal(f"{source}, after {trained} tokens had been trained" + (f": {told}" if told else ""), ways)
+    source, other = was.source, nearest.source
+    if (source.stage, source.external) != (other.stage, other.external):
+        named = f"source {source.stage or source.external or 'random'} → {other.stage or other.external or 'random'}"
+        told = f"{named}, {told}" if told else named
+    elif source.attempt != other.attempt and not told:
+        # Nobody edited it: an earlier stage is passed by another attempt than it started from.
+        return Refusal(
+            f"{was.strategy} starts from another attempt of {other.stage} now, after {trained} tokens had been trained",
+            (f"let {other.stage} be passed by {source.attempt} again, and {stage} is as it was", *ways[2:]),
+        )
     return Refusal(
         f"{was.strategy} was edited after {trained} tokens had been trained: {told or 'its data lists'}", ways
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from reconciler.model.observed import AttemptSeen, Job, JobState, Observed, Unread
 from reconciler.model.plan import ActionKey, Plan
 from reconciler.model.quantities import counted, format_duration
-from reconciler.model.status import Phase, Reason, StageStatus
+from reconciler.model.status import Condition, Phase, Reason, StageStatus
 
 
 class Sort(StrEnum):
@@ -38,13 +39,54 @@ class Seen:
     plan: Plan
 
 
-def events(before: Seen | None, after: Seen) -> tuple[Event, ...]:
-    """In the order of the stages; of a first look where each stage is. What either look did not read says nothing."""
+def remembered(before: Seen | None, after: Seen) -> Seen:
+    """What is known after a look: what it read, and of what it did not, what was known before."""
     if before is None:
-        return tuple(Event(s.stage, _stands(s), _sort(s)) for s in after.plan.stages)
+        return after
+    jobs, attempts = after.observed.jobs, after.observed.attempts
+    observed = replace(
+        after.observed,
+        jobs=before.observed.jobs if isinstance(jobs, Unread) else jobs,
+        attempts=before.observed.attempts if isinstance(attempts, Unread) else attempts,
+    )
+    return Seen(observed, last_read(before.plan, after.plan))
+
+
+def last_read(before: Plan | None, after: Plan) -> Plan:
+    """A plan, in which a stage of which the look could tell nothing is as it was before."""
+    was = {status.stage: status for status in before.stages} if before is not None else {}
+    stages = (was[now.stage] if now.stage in was and _untold(was[now.stage], now) else now for now in after.stages)
+    return replace(after, stages=tuple(stages))
+
+
+def _untold(was: StageStatus, now: StageStatus) -> bool:
+    """Whether it was not read, or stands behind one that was not: then its ladder is not looked at."""
+    behind = now.reason is Reason.SOURCE_NOT_DONE and bool(was.rungs) and not now.rungs
+    return behind or now.reason in _UNREAD
+
+
+_UNREAD: Final = frozenset({Reason.JOB_TABLE_UNREAD, Reason.WORKSPACE_UNREAD, Reason.LIST_UNREAD, Reason.SOURCE_UNREAD})
+
+
+def events(before: Seen | None, after: Seen) -> tuple[Event, ...]:
+    """In the order of the stages; of a first look where each stage is. Both are what is `remembered`."""
+    if before is None:
+        return tuple(event for status in after.plan.stages for event in (_first(status), *_drift((), status)))
     found = [*_jobs(before, after), *_files(before.observed, after.observed), *turns(before.plan, after.plan)]
     order = {status.stage: place for place, status in enumerate(after.plan.stages)}
     return tuple(sorted(found, key=lambda event: order.get(event.stage, len(order))))
+
+
+def _first(status: StageStatus) -> Event:
+    return Event(status.stage, _stands(status), _sort(status))
+
+
+def _drift(was: Sequence[Condition], status: StageStatus) -> Iterator[Event]:
+    """What of a stage is not as it was left, and was so before."""
+    told = {found.type for found in was}
+    for found in status.drift:
+        if found.type not in told:
+            yield Event(status.stage, f"{found.reason}: {found.message}", Sort.ATTENTION)
 
 
 def _stands(status: StageStatus) -> str:
@@ -151,12 +193,13 @@ def turns(before: Plan | None, after: Plan) -> Iterator[Event]:
             yield Event(status.stage, f"held: {status.reason}: {status.message}", Sort.ATTENTION)
         elif was.phase is Phase.HELD and not held:
             yield Event(status.stage, f"goes on: {_stands(status)}", _sort(status))
+        yield from _drift(was.drift if before is not None else status.drift, status)
     for gone in known.keys() - {status.stage for status in after.stages}:
         yield Event(gone, "is in no manifest any more", Sort.ATTENTION)
 
 
 def _rungs(was: StageStatus, status: StageStatus) -> Iterator[tuple[Event, bool]]:
-    """Strategies and pilots that have begun, held or failed; and whether they have begun."""
+    """Strategies and pilots that have begun, passed or failed; and whether they have begun."""
     known = {rung.attempt: rung.outcome for rung in was.rungs}
     known |= {pilot.attempt: pilot.outcome for pilot in was.trial.pilots} if was.trial is not None else {}
     told = [(rung.strategy, rung.attempt, rung.outcome, "", rung.message) for rung in status.rungs]

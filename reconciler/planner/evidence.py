@@ -146,10 +146,14 @@ class Evidence:
         Of a leg that a later one went on from it is all of them: that one's checkpoints hold what it learned, whether
         or not its own still lie there.
         """
-        newest = {leg.index: found.iteration for leg in self._legs() if (found := leg.newest_complete()) is not None}
+        # Of the recipe's legs only: a folder that somebody moved to leg-9 tells nothing of those before it.
+        own = [(leg.index, leg.newest_complete()) for leg in self._legs() if leg.index < len(legs)]
+        newest = {index: found.iteration for index, found in own if found is not None and found.iteration > 0}
         at = max(newest, default=0)
-        own = (min(newest.get(index, 0), leg.iterations) for index, leg in enumerate(legs))
-        return tuple(legs[index].iterations if index < at else trained for index, trained in enumerate(own))
+        return tuple(
+            leg.iterations if index < at else min(newest.get(index, 0), leg.iterations)
+            for index, leg in enumerate(legs)
+        )
 
     def trained_iterations(self) -> int:
         """Iterations that complete checkpoints hold, over all legs: what a discard would cost."""

@@ -315,16 +315,21 @@ def _readable(path: str, text: bytes) -> bool:
 def _says(name: str, text: bytes) -> tuple[float, ...]:
     """How much a text tells; one that cannot be read tells nothing."""
     try:
-        body = json.loads(text)
-        if name == "log.json":
-            last = body["last"][-1]["iteration"] if body["last"] else 0
-            return (float(last), float(len(body["saved"])), float(body["finished_rc"] is not None), float(len(text)))
-        if name == "receipt.json":
-            # A key that was refused may be submitted later, by a clock that tells an earlier time; never the other way.
-            return (float(body["done"] is True), float(body.get("job_id") is not None), float(body["written_s"]))
-        return (float(sum(value is not None for value in body.values())),)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        told = _measured(name, json.loads(text), len(text))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError):
         return (-math.inf,)
+    return told if all(map(math.isfinite, told)) else (-math.inf,)
+
+
+def _measured(name: str, body: Any, size: int) -> tuple[float, ...]:
+    if name == "log.json":
+        last = body["last"][-1]["iteration"] if body["last"] else 0
+        return (float(last), float(len(body["saved"])), float(body["finished_rc"] is not None), float(size))
+    if name == "receipt.json":
+        # A key that was refused may be submitted later, by a clock that tells an earlier time; never the other way.
+        came = (body.get("job_id") is not None, body.get("failed") is None, body["done"] is True)
+        return (*map(float, came), float(body["written_s"]))
+    return (float(sum(value is not None for value in body.values())),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from reconciler.model.faults import FAULTS
 from reconciler.model.notice import Kind, Notice, State
 from reconciler.model.observed import Observed
 from reconciler.model.plan import Plan
@@ -181,8 +182,10 @@ def _stage(seen: Seen, status: StageStatus, told: Collection[str]) -> Iterator[N
         if rung.outcome == "failed" and key not in told:  # the evidence is not gathered for nothing
             yield _gate_failed(seen, status, rung, key)
     for found in status.drift:
-        what = f"rewritten under {status.attempt}" if found.type == IN_HISTORY else found.message
-        yield _astray(seen, status.stage, status.attempt, what, f"{status.stage}: {found.message}")
+        # By its path: how it is damaged may change with each look.
+        what = f"rewritten under {status.attempt}" if found.type == IN_HISTORY else found.message.partition(", is ")[0]
+        said = f"{status.stage}: {found.message}"
+        yield _astray(seen, status.stage, status.attempt, what, said, FAULTS[found.reason].todo)
     if status.phase is Phase.HELD:
         yield _hold(seen, status)
     if status.phase is Phase.DONE and status.reason is not Reason.ADOPTED:
@@ -248,10 +251,10 @@ def _apart(seen: Seen) -> Iterator[Notice]:
         yield _astray(seen, stage, rest.partition("/")[0], str(each), f"record and cluster disagree: {each}")
 
 
-def _astray(seen: Seen, stage: str, attempt: str, what: str, said: str) -> Notice:
+def _astray(seen: Seen, stage: str, attempt: str, what: str, said: str, way_on: str = "") -> Notice:
     """Drift that is found and stays so."""
     key = f"{ONCE}drift/{stage}/{hashlib.sha256(what.encode('utf-8', 'replace')).hexdigest()[:12]}"
-    way_on = f"reconcile history {stage}"
+    way_on = way_on or f"reconcile history {stage}"
     return _notice(seen, key, Kind.DRIFT, State.ERROR, said, stage=stage, attempt=attempt, way_on=way_on)
 
 

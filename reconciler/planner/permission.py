@@ -16,7 +16,7 @@ from reconciler.planner.desired import Desired
 from reconciler.planner.evidence import Evidence
 from reconciler.planner.look import Look
 from reconciler.planner.spending import node_hours
-from reconciler.planner.strays import live_elsewhere, recipe_of
+from reconciler.planner.strays import live_elsewhere, own_iterations, recipe_of
 
 
 def withheld(
@@ -68,7 +68,7 @@ def _over_tokens(desired: Desired, look: Look, attempt: Attempt, beside: Collect
     and what is left where a job of theirs is on its way.
     """
     bound, own = desired.spec.bounds.tokens, attempt.workshop.recipe
-    left = own.tokens - _tokens_trained(own, attempt.evidence.trained_iterations())
+    left = own.tokens - _tokens_trained(own, sum(attempt.evidence.trained(own.legs)))
     if bound is None or left <= 0:
         return None
     unread = next((seen for seen in look.attempts if seen.unread), None)
@@ -111,7 +111,7 @@ def _iterations(seen: AttemptSeen) -> int:
     verdict, was = evidence.verdict(), recipe_of(seen.stage, seen)
     # A verdict counts the legs that were taken too, which are those of the attempt that trained them.
     taken = sum(leg.iterations for leg in was.legs[: len(was.taken)]) if was is not None else 0
-    return max(evidence.trained_iterations(), verdict.iteration - taken if verdict is not None else 0)
+    return max(own_iterations(seen), verdict.iteration - taken if verdict is not None else 0)
 
 
 def _tokens_trained(recipe: Recipe, iterations: int) -> int:

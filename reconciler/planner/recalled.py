@@ -29,7 +29,7 @@ from reconciler.model.observed import (
 )
 from reconciler.model.plan import ActionKey, ActionKind
 from reconciler.model.recipe import Recipe
-from reconciler.planner.facts import CAMPAIGNS, LATE_S
+from reconciler.planner.facts import CAMPAIGNS, LATE_S, action_folder
 from reconciler.planner.strays import recipe_of
 
 FACT_BYTES_MAX: Final = 1024 * 1024
@@ -107,6 +107,13 @@ class Done:
     """Path of its script on the branch; empty if it is not on record."""
 
     @property
+    def may_live(self) -> bool:
+        """Whether it has a job of which no end is on record; where qsub gave no answer, no end of its log either."""
+        if self.receipt.job_id or self.receipt.done or self.receipt.failed is not None:
+            return bool(self.receipt.job_id) and self.ended is None
+        return self.ended is None and (self.log is None or self.log.finished_rc is None)
+
+    @property
     def at_s(self) -> float:
         """When it was submitted or written."""
         return self.receipt.written_s
@@ -148,7 +155,7 @@ class Recalled:
             folders = {path: seen for e in self.done if e.origin is not None for path, seen in e.origin.folders.items()}
         ended = [each.ended for each in self.done if each.ended is not None]
         over = _over(self)
-        open_ = [e for e in self.done if e.receipt.job_id and e.ended is None and not over(e.key)]
+        open_ = [each for each in self.done if each.may_live and not over(each.key)]
         times = [each.at_s for each in self.done] + [job.ended_s or 0.0 for job in ended]
         return Observed(
             now_s=max(times, default=0.0) + LATE_S,
@@ -322,8 +329,7 @@ def _is_of(job: Job, receipt: Receipt) -> bool:
 def _placed(campaign: str, folder: str, text: str) -> ActionKey | None:
     """The key that a file says it is of, if its place says so too."""
     key = ActionKey.parse(text)
-    of = key is not None and key.campaign == campaign and folder.startswith(f"{key.stage}/{key.attempt}/")
-    return key if of else None
+    return key if key is not None and key.campaign == campaign and folder == action_folder(key) else None
 
 
 def _read(reader: TypeAdapter[T], text: bytes) -> T | None:

@@ -23,7 +23,13 @@ def trained(seen: AttemptSeen) -> int:
     """Iterations that an attempt is known to have trained, by its checkpoints or by the verdict that passed it."""
     evidence = Evidence(seen, (), ())
     verdict = evidence.verdict()
-    return max(evidence.trained_iterations(), verdict.iteration if verdict is not None and verdict.passed else 0)
+    return max(own_iterations(seen), verdict.iteration if verdict is not None and verdict.passed else 0)
+
+
+def own_iterations(seen: AttemptSeen) -> int:
+    """Iterations that an attempt has trained itself, by its checkpoints and its recipe."""
+    evidence, was = Evidence(seen, (), ()), recipe_of(seen.stage, seen)
+    return sum(evidence.trained(was.legs)[len(was.taken) :]) if was is not None else evidence.trained_iterations()
 
 
 def trained_tokens(desired: Desired, seen: AttemptSeen, was: Recipe | None) -> int:

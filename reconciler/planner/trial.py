@@ -204,7 +204,7 @@ def _told(pilot: Pilot) -> PilotStatus:
     evidence, recipe = pilot.attempt.evidence, pilot.attempt.workshop.recipe
     verdict = evidence.verdict()
     outcome = "running" if evidence.receipts else "untried"
-    done = evidence.trained_iterations()
+    done = sum(evidence.trained(recipe.legs))
     if verdict is not None:
         outcome, done = "passed" if verdict.passed else "failed", max(done, min(verdict.iteration, recipe.iterations))
     return PilotStatus(

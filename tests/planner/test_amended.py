@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from fractions import Fraction
 
@@ -227,3 +228,40 @@ def test_what_a_recipe_file_says_of_its_makers_becomes_no_path_unless_it_is_a_na
     action = world.the_action()
     assert (action.key.leg, recipe_of(action).taken) == (1, (former(world),))
     assert ".." not in str(launch_of(action)[0])
+
+
+# --- a leg whose own end is lost
+
+
+def trained_both() -> tuple[World, tuple[str, str]]:
+    """Two legs are trained, and nothing is evaluated yet."""
+    world = World(LONGER)
+    world.finish_stage(SAME)
+    world.until(ActionKind.TRAIN)
+    while world.the_action().key.kind is not ActionKind.EVALUATE or world.the_action().key.leg == 0:
+        world.carry_out(SAME)
+    return world, next(key for key in world.attempts if key[0] == "stage-2")
+
+
+def test_the_end_of_a_leg_that_the_next_went_on_from_is_not_trained_again() -> None:
+    world, key = trained_both()
+    first, second = world.attempts[key].legs
+    for left in ((), (replace(first.checkpoints[-1], iteration=300),)):
+        harmed = replace(world.attempts[key], legs=(replace(first, checkpoints=left), second))
+        lost = replace(world, attempts=world.attempts | {key: harmed})
+        assert lost.the_action().key.kind is ActionKind.EVALUATE
+        assert lost.status("stage-2").iteration == lost.status("stage-2").iterations
+        lost.finish_stage(SAME)
+        status = lost.status("stage-2")
+        assert status.phase is Phase.DONE
+        assert json.loads(lost.attempts[key].verdicts["final"])["iteration"] == status.iterations
+        (gone,) = status.drift
+        assert gone.message.startswith(f"the checkpoint that leg 0 ended with, quickstart/stage-2/{key[1]}/leg-0/")
+
+
+def test_a_folder_that_was_moved_to_a_leg_of_no_recipe_tells_of_no_training() -> None:
+    world, key = trained_both()
+    first, second = world.attempts[key].legs
+    moved = replace(world.attempts[key], legs=(replace(second, index=9), replace(first, index=7)))
+    action = replace(world, attempts=world.attempts | {key: moved}).the_action()
+    assert (action.key.kind, action.key.leg) == (ActionKind.TRAIN, 0)

@@ -201,3 +201,21 @@ def test_writes_in_the_right_places() -> None:
         remove=(f"{FOLDER}/stop",),
     )
     assert judge(plan_of(one), replace(EMPTY, receipts=(Receipt("k", 0, True),))) == ()
+
+
+@pytest.mark.parametrize(
+    ("detail", "look", "sound"),
+    [
+        ("leg-0-200", seen(200), True),
+        ("leg-0-200", seen(200, attempt=B), True),  # a leg that was taken lies in the folder of who trained it
+        ("leg-0-200", seen(200, complete=False), False),
+        ("leg-0-200", seen(100), False),
+        ("leg-0-200", seen(200, leg=1), False),
+        ("leg-0-200", EMPTY, False),
+        ("leg-0-0", EMPTY, True),  # the source, before the first step
+    ],
+)
+def test_what_is_not_there_is_not_evaluated(detail: str, look: Observed, sound: bool) -> None:
+    one = action(ActionKind.EVALUATE)
+    one = replace(one, key=replace(one.key, detail=detail))
+    assert judge(plan_of(one), look) == (() if sound else (f"{one.key} evaluates a checkpoint that is not there",))

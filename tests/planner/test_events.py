@@ -9,7 +9,9 @@ import pytest
 
 from reconciler.model.observed import Unread
 from reconciler.model.plan import ActionKind
-from reconciler.planner.events import Event, Seen, Sort, events, turns
+from reconciler.planner.events import Event, Seen, Sort, events, remembered, turns
+from reconciler.planner.planner import plan
+from tests.planner.test_steps import without_checkpoints
 from tests.planner.world import FORGOT_D0, SAME, World, after, quickstart, swapped
 
 
@@ -149,11 +151,26 @@ def test_without_a_plan_before_what_has_failed_is_told_and_not_what_runs() -> No
 
 def test_what_could_not_be_read_is_no_news() -> None:
     """Neither that everything has gone, nor at the next look that all of it is new."""
-    world = after(1)
+    world = after(2)
+    failed(world)
     whole = seen(world)
+    (first,) = [seen for key, seen in world.attempts.items() if key[0] == "stage-1"]
+    attempts = tuple(replace(seen, unread="timeout") if seen is first else seen for seen in world.attempts.values())
     for unread in (
         replace(whole.observed, jobs=Unread("timeout")),
         replace(whole.observed, attempts=Unread("timeout")),
+        replace(whole.observed, attempts=attempts),
     ):
-        for before, now in ((whole, Seen(unread, whole.plan)), (Seen(unread, whole.plan), whole)):
-            assert events(before, now) == ()
+        known = remembered(whole, Seen(unread, plan(world.desired, unread)))
+        assert events(whole, known) == ()
+        assert events(known, remembered(known, whole)) == ()
+
+
+def test_a_checkpoint_that_has_been_lost_is_told_once() -> None:
+    world = after(2)
+    before, now = seen(world), seen(without_checkpoints(world, "stage-1"))
+    (event,) = events(before, now)
+    assert (event.stage, event.sort) == ("stage-1", Sort.ATTENTION)
+    assert event.said.startswith("CheckpointLost: the checkpoint that the stage ended with, quickstart/stage-1/")
+    assert events(now, now) == ()
+    assert event in events(None, now)

@@ -474,8 +474,8 @@ STORY_BUGS = (
     Bug(
         "a leg that a later one went on from is trained again",  # seed 506542
         "reconciler.planner.evidence:Evidence.trained",
-        "legs[index].iterations if index < at else trained for",
-        "trained for",
+        "leg.iterations if index < at else min(newest.get(index, 0), leg.iterations)",
+        "min(newest.get(index, 0), leg.iterations)",
         story="the end of a leg is lost that the next went on from",
     ),
     # --- the record

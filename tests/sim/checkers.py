@@ -55,6 +55,8 @@ class Checkers:
         self.retried: Counter[str] = Counter()
         self.whole: dict[tuple[str, int], Made] = {}
         """Checkpoints that are certainly complete: saved to the end, and not harmed by a crash or a person since."""
+        self.saving: dict[tuple[str, int], float] = {}
+        """When the save of a checkpoint began last."""
         self.harmed: set[tuple[str, int]] = set()
         self.journal_cut_at = 0.0
         """When a person has deleted something of the journal last."""
@@ -249,8 +251,8 @@ class Checkers:
         return self.world.now < job.unlisted_until and self.retried[job.key.split("/")[1]] > 0
 
     def exiting(self, job: Job) -> bool:
-        """Its script has ended, as its log says; only PBS could tell otherwise, and has denied it since, while
-        a person has deleted its entry."""
+        """Its script has ended; only PBS could tell that it is not over, and has denied it since; and a person has
+        deleted its entry."""
         return job.state == "E" and min(self.world.pbs.blank_at, self.journal_cut_at) > job.queued_at
 
     def untold(self, job: Job) -> bool:
@@ -466,13 +468,16 @@ class Checkers:
         """A save begins to write."""
         if (made.folder, made.iteration) in self.whole:
             self.fail(f"{job.id} writes over the complete checkpoint {made.folder}/global_step{made.iteration}")
+        self.saving[made.folder, made.iteration] = self.world.now
 
     def saved(self, job: Job, made: Made) -> None:
         place = made.folder, made.iteration
         if self.files_whole(*place, made):
             self.whole[place] = made
-        else:  # a person has deleted one while the others were written
+        elif self.deleted_at >= self.saving.get(place, 0.0):  # a person has deleted one while the others were written
             self.harmed.add(place)
+        else:
+            self.fail(f"{job.id} has saved {made.folder}/global_step{made.iteration}, and it is not whole")
 
     def converts(self, job: Job, made: Made) -> None:
         stage = self.stage_of(job)

@@ -71,12 +71,15 @@ class Branch:
     def tells_the_same(self, desired: Desired, seen: loop.Look) -> None:
         """What PBS ran, what the journal has, and where the stages are, as a fresh clone would tell it."""
         self.meet(self.world.remote)
+        if seen.plan.outlook is None:
+            raise Broken("the last look was not whole")
         recalled = recall(PLACE, {path: text for path, text in self.files.items() if path.startswith(f"{PLACE}/")})
         if recalled.unreadable:
             raise Broken(f"the record has {recalled.unreadable}, which cannot be read")
         jobs = {job.id: job for job in self.world.pbs.jobs.values()}
         for done in recalled.done:
-            job = jobs.get(done.receipt.job_id or "")
+            ended = done.ended.job_id if done.ended is not None else ""
+            job = jobs.get(done.receipt.job_id or ended)
             if done.receipt.job_id and (job is None or job.key != str(done.key)):
                 raise Broken(f"the record has {done.receipt.job_id} for {done.key}, PBS ran {job}")
             if job is not None and done.ended is not None and (not job.over or job.exit != done.ended.exit_status):

@@ -503,6 +503,9 @@ def the_end_of_a_leg_is_lost_that_the_next_went_on_from() -> None:
         ends(told)
         trained = [each.key for each in told.jobs() if each.attempt == job.attempt]
         expect(len(trained) == 2, f"it was trained by {trained}")
+        legs = told.world.declared.stages["stage-3"].ladder[told.rung("stage-3")]
+        verdict = told.world.check.judged[job.attempt]
+        expect(verdict["iteration"] == sum(leg.iterations for leg in legs), f"its verdict is of {verdict['iteration']}")
 
 
 def a_job_starts_from_random_whose_qsub_left_no_answer() -> None:

@@ -16,7 +16,7 @@ from reconciler.cli.human.watch import event_line
 from reconciler.loop import Pass
 from reconciler.model.plan import Plan
 from reconciler.model.status import StageStatus
-from reconciler.planner.events import turns
+from reconciler.planner.events import last_read, turns
 
 EVENTS_SHOWN = 8
 PROGRESS_STEP = 0.25
@@ -108,6 +108,7 @@ class _News:
         lines = [plan_view.outcome(outcome) for outcome in done.outcomes]
         if done.unknown and done.unknown != self._unknown:
             lines.append(Text(f"? {done.unknown}", "yellow"))
-        lines += map(event_line, turns(self._before, done.look.plan))
-        self._before, self._unknown = done.look.plan, done.unknown
+        plan = last_read(self._before, done.look.plan)
+        lines += map(event_line, turns(self._before, plan))
+        self._before, self._unknown = plan, done.unknown
         return lines

@@ -42,6 +42,8 @@ class Watched:
     """All that a frame is made from; times in seconds since the epoch."""
 
     seen: Seen
+    known: Seen
+    """The same, and what was known before of what it did not read."""
     looked_s: float
     poll_s: float
     events: tuple[tuple[float, Event], ...] = ()
