@@ -523,7 +523,7 @@ class Checkers:
         folder, ladder = f"{WORKSPACE}/{CAMPAIGN}/{stage.name}/{attempt}", stage.ladder[strategy]
         last = len(ladder) - 1
         final = (f"{folder}/leg-{last}", ladder[last].iterations)
-        made = self.whole.get(final)
+        made = self.whole.get(final) or self.lies_whole(*final)
         if made is None:
             if final in self.harmed:
                 return
@@ -539,6 +539,13 @@ class Checkers:
         if made.lost_loss and f"{CAMPAIGN}/{stage.name}/{attempt}" not in self.logs_lost:
             self.fail(f"{stage.name} is done although its loss was lost")
         self.gates(stage, made)
+
+    def lies_whole(self, folder: str, iteration: int) -> Made | None:
+        """A checkpoint that was cut off after its last file: no tracker tells of it, and somebody has deleted the one
+        that told of another."""
+        first = self.world.disk.read(f"{folder}/global_step{iteration}/{names_of(1)[0]}")
+        made = self.world.made.get(number_in(first) or 0)
+        return made if made is not None and self.files_whole(folder, iteration, made) else None
 
     def gates(self, stage: Stage, made: Made) -> None:
         """What was forgotten, by the model itself."""
