@@ -219,11 +219,20 @@ def dial(hostname: str, port: int, timeout_s: float) -> socket.socket:
 def _through(under: Link, endpoint: Endpoint, timeout_s: float) -> paramiko.Channel:
     try:
         place = (endpoint.hostname, endpoint.port)
-        return under.transport.open_channel("direct-tcpip", place, ("127.0.0.1", 0), timeout=timeout_s)
+        channel = under.transport.open_channel("direct-tcpip", place, ("127.0.0.1", 0), timeout=timeout_s)
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise Unreachable(
             f"{endpoint.named} cannot be reached through the host before it: {error}. Nothing was sent."
         ) from error
+    end = channel.close
+
+    def close_quietly() -> None:
+        # The library's own thread closes it too, also when the host before it has gone: a traceback would be all.
+        with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+            end()
+
+    setattr(channel, "close", close_quietly)  # noqa: B010
+    return channel
 
 
 def _handshake(transport: paramiko.Transport, endpoint: Endpoint, timeout_s: float) -> None:

@@ -259,6 +259,21 @@ def test_a_host_behind_another_is_reached_through_it_and_both_keys_count(sshd: S
             link.exec(["true"], b"", 10)
 
 
+def test_a_host_behind_one_that_has_gone_is_closed_without_a_word(sshd: Sshd, tmp_path: Path) -> None:
+    """The library closes it in a thread of its own, which would print a traceback."""
+    with Sshd(tmp_path / "inner") as inner:
+        text = inner.config.read_text() + "  ProxyJump jump\n" + sshd.config.read_text().replace("login", "jump")
+        config = tmp_path / "both"
+        config.write_text(text)
+        with through(config) as link:
+            link.exec(["true"], b"", 10)
+            way = link._link
+            assert way is not None and way.under is not None
+            sshlogin.cut(way.tcp)
+            way.under.transport.packetizer.close()
+            way.transport.sock.close()
+
+
 # --- One-time passwords: a server of paramiko's, since sshd asks for them only through PAM ----------------------------
 
 
