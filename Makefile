@@ -2,8 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One more than there are cores, since campaigns wait for their jobs; at most eight, since few files take long.
-WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, (os.cpu_count() or 1) + 1))")
+WORKERS ?= 2
 # Jobs, looks and PBS commands are thousands of short Python programs: each is compiled once, not at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
