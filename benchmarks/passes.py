@@ -86,7 +86,9 @@ def many_stages(manifests: Path) -> None:
     )
     names = [f"stage-{number}" for number in range(1, STAGES + 1)]
     text = re.sub(r"stages: \[.*?\]", f"stages: [{', '.join(names)}]", campaign.read_text())
-    campaign.write_text(text.replace("weak: {warn: 0.05, fail: 0.10}", "weak: {warn: 8, fail: 9}"))
+    text = text.replace("weak: {warn: 0.05, fail: 0.10}", "weak: {warn: 8, fail: 9}")
+    # Three iterations leave a model that is no better than guessing, which that gate takes for a bad load.
+    campaign.write_text(text.replace("    recovery:", "    continuity: null\n    recovery:"))
     model.write_text(re.sub(r"(?m)^.*name: val-D[123].*\n", "", model.read_text()))
     one = datasets.read_text().split("\n---\n")[1]
     more = [
