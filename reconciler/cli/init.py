@@ -353,11 +353,9 @@ def _roots(place: Place, made: Sequence[Path]) -> list[Path]:
 
 def _to_do(answers: Answers, *, said: bool) -> list[str]:
     """What no program can know."""
-    if answers.cluster.machine == "local" and said:
-        return []
     if answers.cluster.machine == "local":
         others = one_of([name for name in CLUSTERS if name != "local"])
-        return [f"It trains on this machine; --cluster names another: {others}.", ""]
+        return [] if said else [f"It trains on this machine; --cluster names another: {others}.", ""]
     told = [
         "To be made on the cluster, of documents held out of each dataset:",
         *(f"    {p}" for p in answers.held_out),

@@ -116,6 +116,9 @@ class Condition:
     message: str
     since_s: float | None = None
 
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
 
 @dataclass(frozen=True, slots=True)
 class RungStatus:

@@ -174,7 +174,7 @@ def _headline(plan: Plan, observed: Observed) -> Headline:
         if amiss:
             stage, found = amiss[0]
             told = FAULTS[found.reason].todo
-            return Headline(WARN, "All stages are done", f"{stage}: {found.reason}: {found.message}", told)
+            return Headline(WARN, "All stages are done", f"{stage}: {found}", told)
         return Headline(QUIET, "All stages are done", "", "Nothing is left to do.")
     blocked = [status for status in plan.stages if status.phase is Phase.HELD]
     first = blocked[0] if blocked else behind

@@ -92,6 +92,11 @@ class Attempt:
         return f"reconcile apply {self.workshop.desired.campaign} --retry {self.workshop.stage.metadata.name}"
 
     @property
+    def iterations(self) -> int:
+        """Of its recipe, those that are trained, by whoever trained its legs."""
+        return sum(self.evidence.trained(self.workshop.recipe.legs))
+
+    @property
     def vocabulary(self) -> int:
         """Tokens in the model's vocabulary: the logarithm is the loss of an untrained model."""
         return int(self.workshop.recipe.model["architecture"]["vocabulary"])

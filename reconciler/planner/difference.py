@@ -84,15 +84,15 @@ def _stages(desired: Desired) -> dict[str, StageManifest]:
 def _rungs(
     before: Desired | None, after: Desired, old: StageManifest | None, new: StageManifest | None
 ) -> Iterator[RungDifference]:
-    was, now = _sides(before, old) if before is not None else {}, _sides(after, new)
+    was, now = _sides(before, old), _sides(after, new)
     for name in [*now, *(name for name in was if name not in now)]:
         one, other = was.get(name), now.get(name)
         if one is None or other is None or (one.legs, one.unresolved) != (other.legs, other.unresolved):
             yield RungDifference(name, one, other)
 
 
-def _sides(desired: Desired, stage: StageManifest | None) -> Mapping[str, Side]:
-    if stage is None:
+def _sides(desired: Desired | None, stage: StageManifest | None) -> Mapping[str, Side]:
+    if desired is None or stage is None:
         return {}
     return {strategy.name: _side(desired, stage, strategy) for strategy in stage.spec.strategies}
 

@@ -71,22 +71,23 @@ _UNREAD: Final = frozenset({Reason.JOB_TABLE_UNREAD, Reason.WORKSPACE_UNREAD, Re
 def events(before: Seen | None, after: Seen) -> tuple[Event, ...]:
     """In the order of the stages; of a first look where each stage is. Both are what is `remembered`."""
     if before is None:
-        return tuple(event for status in after.plan.stages for event in (_first(status), *_drift((), status)))
+        return tuple(event for status in after.plan.stages for event in _first(status))
     found = [*_jobs(before, after), *_files(before.observed, after.observed), *turns(before.plan, after.plan)]
     order = {status.stage: place for place, status in enumerate(after.plan.stages)}
     return tuple(sorted(found, key=lambda event: order.get(event.stage, len(order))))
 
 
-def _first(status: StageStatus) -> Event:
-    return Event(status.stage, _stands(status), _sort(status))
+def _first(status: StageStatus) -> Iterator[Event]:
+    yield Event(status.stage, _stands(status), _sort(status))
+    yield from _drift((), status)
 
 
 def _drift(was: Sequence[Condition], status: StageStatus) -> Iterator[Event]:
-    """What of a stage is not as it was left, and was so before."""
+    """What of a stage is not as it was left, and was before."""
     told = {found.type for found in was}
     for found in status.drift:
         if found.type not in told:
-            yield Event(status.stage, f"{found.reason}: {found.message}", Sort.ATTENTION)
+            yield Event(status.stage, str(found), Sort.ATTENTION)
 
 
 def _stands(status: StageStatus) -> str:
@@ -182,24 +183,32 @@ def turns(before: Plan | None, after: Plan) -> Iterator[Event]:
     """What has come of stages, strategies and pilots since the plan before; without one, what came of them so far."""
     known = {status.stage: status for status in before.stages} if before is not None else {}
     for status in after.stages:
-        was = known.get(status.stage)
-        if before is not None and was is None:
+        was = known.get(status.stage) if before is not None else _under_way(status)
+        if was is None:
             yield Event(status.stage, f"is new: {_stands(status)}", _sort(status))
             continue
-        was = was or StageStatus(status.stage, Phase.WAITING, Reason.SOURCE_NOT_DONE, "")
-        yield from (event for event, begun in _rungs(was, status) if before is not None or not begun)
+        yield from _rungs(was, status)
         held = status.phase is Phase.HELD
         if held and (was.phase, was.reason) != (status.phase, status.reason):
             yield Event(status.stage, f"held: {status.reason}: {status.message}", Sort.ATTENTION)
         elif was.phase is Phase.HELD and not held:
             yield Event(status.stage, f"goes on: {_stands(status)}", _sort(status))
-        yield from _drift(was.drift if before is not None else status.drift, status)
+        yield from _drift(was.drift, status)
     for gone in known.keys() - {status.stage for status in after.stages}:
         yield Event(gone, "is in no manifest any more", Sort.ATTENTION)
 
 
-def _rungs(was: StageStatus, status: StageStatus) -> Iterator[tuple[Event, bool]]:
-    """Strategies and pilots that have begun, passed or failed; and whether they have begun."""
+def _under_way(status: StageStatus) -> StageStatus:
+    """The stage before anything came of it: what has only begun is no news, nor is what is not as it was left."""
+    rungs = tuple(rung for rung in status.rungs if rung.outcome == "running")
+    trial = status.trial
+    if trial is not None:
+        trial = replace(trial, pilots=tuple(pilot for pilot in trial.pilots if pilot.outcome == "running"))
+    return replace(status, phase=Phase.WAITING, rungs=rungs, trial=trial)
+
+
+def _rungs(was: StageStatus, status: StageStatus) -> Iterator[Event]:
+    """Strategies and pilots that have begun, passed or failed."""
     known = {rung.attempt: rung.outcome for rung in was.rungs}
     known |= {pilot.attempt: pilot.outcome for pilot in was.trial.pilots} if was.trial is not None else {}
     told = [(rung.strategy, rung.attempt, rung.outcome, "", rung.message) for rung in status.rungs]
@@ -210,8 +219,8 @@ def _rungs(was: StageStatus, status: StageStatus) -> Iterator[tuple[Event, bool]
         if known.get(attempt) == outcome:
             continue
         if outcome == "running":
-            yield Event(status.stage, f"{name} has begun"), True
+            yield Event(status.stage, f"{name} has begun")
         elif outcome in ("passed", "failed"):
             because = message or (status.message if outcome == "passed" else "")
             said = f"{name} {outcome}{with_what}" + (f": {because}" if because else "")
-            yield Event(status.stage, said, Sort.GOOD if outcome == "passed" else Sort.BAD), False
+            yield Event(status.stage, said, Sort.GOOD if outcome == "passed" else Sort.BAD)

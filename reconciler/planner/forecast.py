@@ -114,29 +114,32 @@ class _Rung:
     seen: AttemptSeen | None
     """What is on the cluster of it."""
 
-    def trained(self, index: int) -> int:
-        """Iterations of a leg that a complete checkpoint holds."""
-        if self.done or index < len(self.recipe.taken):
-            return self.recipe.legs[index].iterations
-        return Evidence(self.seen, (), ()).trained(self.recipe.legs)[index]
+    @property
+    def trained(self) -> tuple[int, ...]:
+        """Iterations of each leg that are trained."""
+        legs = self.recipe.legs
+        whole = len(legs) if self.done else len(self.recipe.taken)
+        own = Evidence(self.seen, (), ()).trained(legs)
+        return (*(leg.iterations for leg in legs[:whole]), *own[whole:])
 
     @property
     def left(self) -> tuple[int, ...]:
         """Iterations of each leg that are still to be trained."""
-        return tuple(leg.iterations - self.trained(index) for index, leg in enumerate(self.recipe.legs))
+        return tuple(leg.iterations - trained for leg, trained in zip(self.recipe.legs, self.trained, strict=True))
 
     @property
     def saves(self) -> int:
         """Checkpoints still to be written."""
         model, own = self.desired.model, self.recipe.global_batch
         every = budget.save_interval(model.checkpoint_every, model.batch.global_, own)
-        return sum(cost.saves(self.trained(i), leg.iterations, every) for i, leg in enumerate(self.recipe.legs))
+        legs = zip(self.recipe.legs, self.trained, strict=True)
+        return sum(cost.saves(trained, leg.iterations, every) for leg, trained in legs)
 
     @property
     def converts(self) -> bool:
         """Whether the source has still to be converted."""
         legs = self.seen.legs if self.seen is not None else ()
-        there = any(leg.converted is not None for leg in legs if leg.index == 0) or self.trained(0) > 0
+        there = any(leg.converted is not None for leg in legs if leg.index == 0) or self.trained[0] > 0
         return not self.done and needs_conversion(self.recipe) and not there
 
     def training(self, tokens_per_second: Fraction) -> Training:
@@ -157,7 +160,7 @@ class _Rung:
         made = {(found.leg, found.iteration) for found in (seen.evaluations if seen is not None else ())}
         source, last = recipe.source, len(recipe.legs) - 1
         known = (source.attempt, source.leg, source.iteration) in self.evaluated or (0, 0) in made
-        first = recipe.legs[0].load is not Load.RANDOM and not known and not self.trained(0)
+        first = recipe.legs[0].load is not Load.RANDOM and not known and not self.trained[0]
         gate = (self.stage.spec.gates or self.desired.spec.gates).forgetting
         every = gate.every if gate is not None else None
         on_the_way = 0 if every is None else segments - 1 if every == 0 else min(segments - 1, int(1 / every))

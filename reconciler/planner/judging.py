@@ -47,7 +47,7 @@ def verdict_of(attempt: Attempt, results: tuple[GateResult, ...]) -> Verdict:
         stage=attempt.workshop.stage.metadata.name,
         attempt=recipe.attempt,
         strategy=recipe.strategy,
-        iteration=sum(attempt.evidence.trained(recipe.legs)),
+        iteration=attempt.iterations,
         gates=results,
     )
 

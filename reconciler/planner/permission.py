@@ -68,7 +68,7 @@ def _over_tokens(desired: Desired, look: Look, attempt: Attempt, beside: Collect
     and what is left where a job of theirs is on its way.
     """
     bound, own = desired.spec.bounds.tokens, attempt.workshop.recipe
-    left = own.tokens - _tokens_trained(own, sum(attempt.evidence.trained(own.legs)))
+    left = own.tokens - _tokens_trained(own, attempt.iterations)
     if bound is None or left <= 0:
         return None
     unread = next((seen for seen in look.attempts if seen.unread), None)

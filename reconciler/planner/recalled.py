@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, TypeVar
 
@@ -109,9 +109,10 @@ class Done:
     @property
     def may_live(self) -> bool:
         """Whether it has a job of which no end is on record; where qsub gave no answer, no end of its log either."""
-        if self.receipt.job_id or self.receipt.done or self.receipt.failed is not None:
-            return bool(self.receipt.job_id) and self.ended is None
-        return self.ended is None and (self.log is None or self.log.finished_rc is None)
+        if self.ended is not None:
+            return False
+        unanswered = not self.receipt.done and self.receipt.failed is None
+        return bool(self.receipt.job_id) or (unanswered and (self.log is None or self.log.finished_rc is None))
 
     @property
     def at_s(self) -> float:
@@ -286,13 +287,16 @@ class _Reading:
 
     def recalled(self, campaign: str, name: str) -> Recalled:
         kinds = list(ActionKind)
-        done = sorted(self._done(campaign), key=lambda each: (each.at_s, kinds.index(each.key.kind), each.key))
+        without_entry = dict(self._without_entry(campaign))
+        done = sorted(
+            self._done(campaign, without_entry), key=lambda each: (each.at_s, kinds.index(each.key.kind), each.key)
+        )
         ran: dict[tuple[str, str], list[str]] = {}
         for each in done:
             if each.log is not None or each.ended is not None:
                 ran.setdefault((each.key.stage, each.key.attempt), []).append(str(each.key))
         logs = [(each.key, each.log) for each in done if each.log is not None and each.log.key == str(each.key)]
-        for key, log in (*logs, *self._without_entry(campaign)):
+        for key, log in (*logs, *without_entry.values()):
             parts = self._attempts.setdefault((key.stage, key.attempt), _Parts())
             parts.logs.setdefault(key.leg, []).append(log)
         attempts = tuple(
@@ -300,25 +304,25 @@ class _Reading:
         )
         return Recalled(campaign, name, attempts, tuple(done), self._site, tuple(self._unreadable))
 
-    def _done(self, campaign: str) -> Iterator[Done]:
+    def _done(self, campaign: str, without_entry: Collection[str]) -> Iterator[Done]:
         for folder, action in self._actions.items():
             receipt = action.receipt or _by_origin(action.origin)
             key = _placed(campaign, folder, receipt.key) if receipt is not None else None
             if receipt is None or key is None:
-                if receipt is not None or action.log is None or _placed(campaign, folder, action.log.key) is None:
+                if folder not in without_entry:
                     self._unreadable.append(folder)
                 continue
             ended = action.ended if action.ended is not None and _is_of(action.ended, receipt) else None
             origin = action.origin if action.origin is not None and action.origin.key == str(key) else None
             yield Done(key, receipt, ended, action.log, origin, action.script)
 
-    def _without_entry(self, campaign: str) -> Iterator[tuple[ActionKey, TrainLog]]:
-        """Logs of jobs whose entry in the journal was lost before anybody had put it on record."""
+    def _without_entry(self, campaign: str) -> Iterator[tuple[str, tuple[ActionKey, TrainLog]]]:
+        """(folder, log) of jobs whose entry in the journal was lost before anybody had put it on record."""
         for folder, action in self._actions.items():
             if action.log is not None and action.receipt is None and action.origin is None:
                 key = _placed(campaign, folder, action.log.key)
                 if key is not None:
-                    yield key, action.log
+                    yield folder, (key, action.log)
 
 
 def _is_of(job: Job, receipt: Receipt) -> bool:

@@ -30,7 +30,7 @@ def describe(
     recipe, desired = workshop.recipe, workshop.desired
     stage = workshop.stage.metadata.name
     point = _newest_point(attempt)
-    iteration = sum(evidence.trained(recipe.legs))
+    iteration = attempt.iterations
     live = evidence.live()
     verdict = evidence.verdict()
     on_the_way = newest_on_the_way(attempt) if verdict is None else None
@@ -94,7 +94,7 @@ def _lost(attempt: Attempt) -> Iterator[Condition]:
 
 def _conditions(attempt: Attempt, phase: Phase, reason: Reason, message: str) -> tuple[Condition, ...]:
     recipe = attempt.workshop.recipe
-    iteration = sum(attempt.evidence.trained(recipe.legs))
+    iteration = attempt.iterations
     trained = iteration >= recipe.iterations
     verdict, seen = attempt.evidence.verdict(), newest_on_the_way(attempt)
     passed = "Unknown" if verdict is None else str(verdict.passed)

@@ -204,7 +204,7 @@ def _told(pilot: Pilot) -> PilotStatus:
     evidence, recipe = pilot.attempt.evidence, pilot.attempt.workshop.recipe
     verdict = evidence.verdict()
     outcome = "running" if evidence.receipts else "untried"
-    done = sum(evidence.trained(recipe.legs))
+    done = pilot.attempt.iterations
     if verdict is not None:
         outcome, done = "passed" if verdict.passed else "failed", max(done, min(verdict.iteration, recipe.iterations))
     return PilotStatus(

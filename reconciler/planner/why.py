@@ -121,7 +121,7 @@ def chain(desired: Desired, look: Look | Trouble, plan: Plan, stage: StageManife
         rungs=rungs,
         untried=tuple(s.name for s in stage.spec.strategies if s.name not in told),
         rules=tuple(_rules(plan, name)),
-        drift=tuple(f"{found.reason}: {found.message}" for found in status.drift),
+        drift=tuple(map(str, status.drift)),
         way_on=WAYS_ON[status.reason].format(campaign=desired.campaign, stage=name, blocker=blocker.stage),
         following=tuple(_told(action) for action in plan.actions if action.key.stage == name),
     )

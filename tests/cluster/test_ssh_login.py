@@ -246,11 +246,16 @@ def test_a_link_that_breaks_during_login_is_no_refusal(sshd: Sshd) -> None:
             assert link.exec(["echo", "in"], b"", 10) == b"in\n"
 
 
+def behind(sshd: Sshd, inner: Sshd, config: Path) -> Path:
+    """A configuration in which `inner` is reached through the other one."""
+    jump = sshd.config.read_text().replace("login", "jump")
+    config.write_text(f"{inner.config.read_text()}  ProxyJump jump\n{jump}")
+    return config
+
+
 def test_a_host_behind_another_is_reached_through_it_and_both_keys_count(sshd: Sshd, tmp_path: Path) -> None:
     with Sshd(tmp_path / "inner") as inner:
-        text = inner.config.read_text() + "  ProxyJump jump\n" + sshd.config.read_text().replace("login", "jump")
-        config = tmp_path / "both"
-        config.write_text(text)
+        config = behind(sshd, inner, tmp_path / "both")
         with through(config) as link:
             assert link.exec(["sh", "-c", 'echo "$SSH_CONNECTION"'], b"", 10).split()[3] == str(inner.port).encode()
         assert sshd.logged("Accepted publickey") == 1
@@ -262,9 +267,7 @@ def test_a_host_behind_another_is_reached_through_it_and_both_keys_count(sshd: S
 def test_a_host_behind_one_that_has_gone_is_closed_without_a_word(sshd: Sshd, tmp_path: Path) -> None:
     """The library closes it in a thread of its own, which would print a traceback."""
     with Sshd(tmp_path / "inner") as inner:
-        text = inner.config.read_text() + "  ProxyJump jump\n" + sshd.config.read_text().replace("login", "jump")
-        config = tmp_path / "both"
-        config.write_text(text)
+        config = behind(sshd, inner, tmp_path / "both")
         with through(config) as link:
             link.exec(["true"], b"", 10)
             way = link._link

@@ -91,7 +91,7 @@ def _stage(status: StageStatus, forecast: StageForecast | None) -> Iterator[Rend
     why = status.message if status.phase is Phase.DONE else f"{status.reason}: {status.message}"
     yield Padding(Text(why, style if status.phase is Phase.HELD else ""), (0, 0, 0, 2), expand=False)
     for found in status.drift:
-        yield Padding(Text(f"{found.reason}: {found.message}", "yellow"), (0, 0, 0, 2), expand=False)
+        yield Padding(Text(str(found), "yellow"), (0, 0, 0, 2), expand=False)
     for rung in status.rungs:
         if rung.outcome in ("failed", "skipped"):
             line = Text.assemble(RUNG_MARK[rung.outcome], " ", rung.strategy, (f"  {rung.message}", "dim"))
